@@ -1,0 +1,8 @@
+//! SmolLM language models in any browser tab, on the CPU, with no server behind them.
+#![deny(unsafe_code)]
+
+pub mod error;
+pub mod token;
+
+pub use error::{Error, ErrorKind, Result};
+pub use token::{Position, TokenId};
