@@ -1,0 +1,1 @@
+"""Parts of scripts/make-golden.py: each module makes one kind of reference file."""
