@@ -51,6 +51,26 @@ def make_templates(args: argparse.Namespace) -> None:
     write_jsonl(args.out / "templates.jsonl", templates.rows(args.fixtures / "templates", smollm))
 
 
+def make_tiny(args: argparse.Namespace) -> None:
+    from golden import corpus, tiny_models, tiny_tokenizers, tokenization
+
+    models = args.fixtures / "models"
+    models.mkdir(parents=True, exist_ok=True)
+    tiny_models.write_models(models, args.fixtures / "templates")
+    tiny_models.write_references(args.out / "tiny", models)
+    smollm = bpe.ReferenceTokenizer(tiny_tokenizers.smollm())
+    rows = [tokenization.row(smollm, text) for text in corpus.short_strings()]
+    write_jsonl(args.out / "tokenizer-tiny.jsonl", rows)
+
+    llama3 = tiny_tokenizers.llama3()
+    path = args.fixtures / "tokenizers/llama3-tiny.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(llama3, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    texts = dict.fromkeys([*corpus.short_strings(), *corpus.LLAMA3, *corpus.LLAMA3_TINY])
+    rows = [tokenization.row(bpe.ReferenceTokenizer(llama3), text) for text in texts]
+    write_jsonl(args.out / "tokenizer-llama3-tiny.jsonl", rows)
+
+
 def make_tokenizer_json(args: argparse.Namespace) -> None:
     for name in ("smollm2-135m-instruct.gguf", "llama3-vocab.gguf"):
         path = args.cache / name.replace(".gguf", ".tokenizer.json")
@@ -62,6 +82,7 @@ def make_tokenizer_json(args: argparse.Namespace) -> None:
 PARTS = {
     "tokenizer": make_tokenizer,
     "templates": make_templates,
+    "tiny": make_tiny,
     "tokenizer-json": make_tokenizer_json,
 }
 

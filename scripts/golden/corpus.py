@@ -435,6 +435,18 @@ LLAMA3 = [
     "<|reserved_special_token_5|>",
 ]
 
+# Words that the tiny Llama-3 vocabulary holds whole, and text around them.
+LLAMA3_TINY = [
+    "Hello",
+    "Hello bicycle",
+    "a thousand bicycles",
+    " photosynthesis",
+    "!!!! !!!!!",
+    "999 9999 99",
+    "         ",
+    "          x",
+    "<|im_start|>user\nHello<|im_end|>",
+]
 
 # Texts whose tokens cut characters apart, for the streaming decoder.
 SPLIT_CHARACTERS = [
