@@ -1,0 +1,174 @@
+/** One conversation with memory, on an engine of its own or on one that is loaded already. */
+import { SmolLM } from "./client.js";
+import { SmolLMError } from "./errors.js";
+
+/**
+ * @typedef {import("./client.js").ModelArgument} ModelArgument
+ * @typedef {import("./client.js").LoadOptions} LoadOptions
+ * @typedef {import("./params.js").SamplingParams} SamplingParams
+ *
+ * @typedef {{ role: "user" | "assistant", content: string }} HistoryMessage
+ *
+ * @typedef {object} AnswerOptions
+ * @property {(text: string) => void} [onToken] called with each new piece of the answer
+ * @property {AbortSignal} [signal]
+ *
+ * @typedef {LoadOptions & { systemPrompt?: string, sampling?: SamplingParams,
+ *   onDropped?: (messages: { role: string, content: string }[]) => void }} ChatOptions
+ *   `sampling`: defaults for every answer; `onDropped`: told of messages that no longer fitted into
+ *   the context (they stay in the history)
+ */
+
+export class SmolLMChat {
+  #model;
+  #options;
+  /** @type {SmolLM | null} */
+  #engine = null;
+  /** @type {Promise<void> | null} */
+  #loading = null;
+  /** @type {string | null} */
+  #systemPrompt;
+  /** Replaced, never changed, so that an answer knows whether its conversation is still the one. @type {readonly HistoryMessage[]} */
+  #history = Object.freeze([]);
+  /** @type {Promise<unknown>} */
+  #last = Promise.resolve();
+
+  /**
+   * @param {ModelArgument | SmolLM} model what `SmolLM.load` takes, or an engine
+   * @param {ChatOptions} [options]
+   */
+  constructor(model, options = {}) {
+    this.#model = model;
+    this.#options = options;
+    this.#systemPrompt = options.systemPrompt ?? null;
+    if (model instanceof SmolLM) this.#engine = model;
+  }
+
+  /** The engine under the conversation; null before `initialize`. */
+  get engine() {
+    return this.#engine;
+  }
+
+  /** Loads the model. Calling again is harmless, and after a failure tries again. */
+  async initialize() {
+    if (this.#engine) return;
+    const { systemPrompt, sampling, onDropped, ...load } = this.#options;
+    this.#loading ??= SmolLM.load(/** @type {ModelArgument} */ (this.#model), load)
+      .then((engine) => { this.#engine = engine; })
+      .finally(() => { this.#loading = null; });
+    await this.#loading;
+  }
+
+  /**
+   * Answers a message with the whole conversation in mind, and remembers both. An answer that was
+   * stopped half-way is remembered as far as it got; one that failed leaves no trace.
+   *
+   * @param {string} message
+   * @param {AnswerOptions & SamplingParams} [options]
+   * @returns {Promise<string>}
+   */
+  chat(message, options = {}) {
+    return this.#inTurn(async () => {
+      const before = this.#history;
+      const question = userMessage(message, "chat");
+      let answer = "";
+      const remember = () => {
+        // Cleared or given a new system prompt meanwhile: the answer belongs to a conversation that is gone.
+        if (this.#history !== before) return;
+        this.#history = Object.freeze([...before, question, { role: /** @type {const} */ ("assistant"), content: answer }]);
+      };
+      try {
+        await this.#answer([...before, question], options, (text) => {
+          answer += text;
+          options.onToken?.(text);
+        });
+      } catch (error) {
+        if (answer && error instanceof SmolLMError && error.code === "aborted") remember();
+        throw error;
+      }
+      remember();
+      return answer;
+    });
+  }
+
+  /**
+   * Carries out one instruction, with no memory of the conversation and leaving none.
+   *
+   * @param {string} instruction
+   * @param {AnswerOptions & SamplingParams} [options]
+   * @returns {Promise<string>}
+   */
+  instruct(instruction, options = {}) {
+    return this.#inTurn(async () => {
+      let answer = "";
+      await this.#answer([userMessage(instruction, "instruct")], options, (text) => {
+        answer += text;
+        options.onToken?.(text);
+      });
+      return answer;
+    });
+  }
+
+  /** Sets the system prompt, `null` for the model's own, and starts the conversation afresh. @param {string | null} text */
+  setSystemPrompt(text) {
+    if (text !== null && typeof text !== "string") {
+      throw new SmolLMError("invalid_argument", "setSystemPrompt: expected text or null");
+    }
+    this.#systemPrompt = text;
+    this.clearConversation();
+  }
+
+  /** Forgets the conversation; the system prompt stays. */
+  clearConversation() {
+    this.#history = Object.freeze([]);
+  }
+
+  /** What was said, oldest first, without the system prompt. @returns {HistoryMessage[]} */
+  getConversationHistory() {
+    return this.#history.map((message) => ({ ...message }));
+  }
+
+  /** Ends the engine, also one that was handed in. */
+  async unload() {
+    await this.#loading?.catch(() => {});
+    await this.#engine?.unload();
+    // An engine that was handed in cannot be made again from here.
+    if (!(this.#model instanceof SmolLM)) this.#engine = null;
+  }
+
+  /**
+   * One answer at a time: the next message is about this answer.
+   * @template T @param {() => Promise<T>} task @returns {Promise<T>}
+   */
+  #inTurn(task) {
+    const turn = this.#last.then(task, task);
+    this.#last = turn.catch(() => {});
+    return turn;
+  }
+
+  /**
+   * @param {HistoryMessage[]} messages
+   * @param {AnswerOptions & SamplingParams} options
+   * @param {(text: string) => void} onText
+   */
+  async #answer(messages, { onToken, ...options }, onText) {
+    if (!this.#engine) throw new SmolLMError("engine_lost", "no model is loaded: call initialize() first");
+    const system = this.#systemPrompt === null ? [] : [{ role: /** @type {const} */ ("system"), content: this.#systemPrompt }];
+    const stream = await this.#engine.chat.completions.create({
+      ...this.#options.sampling, ...options, messages: [...system, ...messages], stream: true,
+    });
+    for await (const chunk of stream) {
+      if (chunk.dropped_messages?.length) this.#options.onDropped?.(chunk.dropped_messages);
+      const text = chunk.choices[0].delta.content;
+      if (text) onText(text);
+    }
+  }
+}
+
+/** @param {unknown} text @param {string} method @returns {HistoryMessage} */
+function userMessage(text, method) {
+  if (typeof text !== "string" || text.trim() === "") {
+    throw new SmolLMError("invalid_argument", `${method}: expected a message with text in it`);
+  }
+  return { role: "user", content: text };
+}

@@ -1,0 +1,314 @@
+/**
+ * The page's side of the engine: one worker, its pending calls, and the promise that each of them
+ * settles, whatever happens to the worker.
+ */
+import { Completions } from "./completions.js";
+import { SmolLMError, abortError, fromWire, throwIfAborted } from "./errors.js";
+import { LOG_LEVELS, createLogger } from "./log.js";
+import { REGISTRY, resolveModel } from "./models.js";
+import { checkMessages, isoDay } from "./params.js";
+
+/**
+ * @typedef {import("./protocol.js").Progress} Progress
+ * @typedef {import("./protocol.js").EngineInfo} EngineInfo
+ * @typedef {import("./protocol.js").Calls} Calls
+ * @typedef {import("./protocol.js").WorkerEvent} WorkerEvent
+ * @typedef {import("./log.js").LogLevel} LogLevel
+ *
+ * @typedef {string | URL | Blob | Blob[]} ModelArgument a registry id, the URL of a `.gguf` file or
+ *   of a checkpoint directory, a File, or the Files of a checkpoint directory
+ *
+ * @typedef {object} WorkerLike what `workerFactory` returns: a Worker, or something like it
+ * @property {(message: any, transfer?: any) => void} postMessage
+ * @property {(type: any, listener: (event: any) => void) => void} addEventListener
+ * @property {() => unknown} terminate
+ *
+ * @typedef {object} LoadOptions
+ * @property {(progress: Progress) => void} [onProgress]
+ * @property {AbortSignal} [signal] stops the loading
+ * @property {"auto" | number} [threads]
+ * @property {number} [contextLength] tokens, prompt and answer together; the model's default without it
+ * @property {"auto" | "none"} [cache] whether downloaded files are kept on this device
+ * @property {string | URL} [assetsUrl] the package's folder, where a bundler moved it
+ * @property {string | URL} [modelsUrl] the folder that registry ids are relative to
+ * @property {LogLevel} [logLevel]
+ * @property {import("./log.js").LogSink} [logger] takes log entries instead of the console
+ * @property {(url: URL) => WorkerLike} [workerFactory] makes the worker; called with its module's URL
+ * @property {"relaxed" | "simd128"} [kernel] asks for one build, for tests and comparisons
+ * @property {"queue" | "error"} [whenBusy] what a request gets while another runs: its turn, or `busy`
+ */
+
+/** How long a worker gets to put away a half-written download before it is ended. */
+const GRACE_MS = 100;
+
+/** A loaded model. Made by `SmolLM.load`. */
+export class SmolLM {
+  /** Known models. */
+  static models = Object.freeze({
+    list: () => REGISTRY.map(({ id, label, licence, bytes }) => ({ id, label, licence, bytes })),
+  });
+
+  #worker;
+  #info;
+  #whenBusy;
+
+  /**
+   * Loads a model in a worker of its own.
+   *
+   * @param {ModelArgument} model
+   * @param {LoadOptions} [options]
+   * @returns {Promise<SmolLM>}
+   */
+  static async load(model, options = {}) {
+    checkOptions(options);
+    throwIfAborted(options.signal, "loading");
+    const baseUrl = globalThis.document?.baseURI ?? globalThis.location?.href ?? import.meta.url;
+    const assets = new URL(options.assetsUrl ?? "./", options.assetsUrl ? baseUrl : import.meta.url);
+    if (!assets.pathname.endsWith("/")) assets.pathname += "/";
+    const modelsUrl = new URL(options.modelsUrl ?? "../models/", options.modelsUrl ? baseUrl : assets);
+    if (!modelsUrl.pathname.endsWith("/")) modelsUrl.pathname += "/";
+    const source = resolveModel(model, { modelsUrl: modelsUrl.href, baseUrl });
+
+    const logLevel = options.logLevel ?? "warn";
+    const workerUrl = options.assetsUrl ? new URL("worker.js", assets) : new URL("./worker.js", import.meta.url);
+    const worker = new WorkerLink((options.workerFactory ?? startWorker)(workerUrl), createLogger(logLevel, options.logger));
+    const lockName = worker.lockName();
+    try {
+      const info = await worker.call("load", {
+        source, pkgUrl: new URL("pkg/", assets).href, logLevel, lockName,
+        cache: options.cache ?? "auto", threads: options.threads ?? "auto",
+        contextLength: options.contextLength, build: options.kernel,
+      }, {
+        signal: options.signal,
+        what: "loading",
+        onEvent: (event) => {
+          if (event.type !== "progress") return;
+          const { phase, loaded, total, file, cached } = event;
+          options.onProgress?.({ phase, loaded, total, file, cached });
+        },
+      });
+      return new SmolLM(worker, info, options);
+    } catch (error) {
+      // Nothing of a model that did not load is worth keeping; its memory is.
+      worker.end(new SmolLMError("engine_lost", "the engine never finished loading"), GRACE_MS);
+      throw error;
+    }
+  }
+
+  /**
+   * @internal
+   * @param {WorkerLink} worker
+   * @param {EngineInfo} info
+   * @param {LoadOptions} options
+   */
+  constructor(worker, info, options) {
+    this.#worker = worker;
+    this.#info = info;
+    this.#whenBusy = options.whenBusy ?? "queue";
+    let running = 0;
+    const completions = new Completions(async (args, { signal, onEvent }) => {
+      if (running > 0 && this.#whenBusy === "error") {
+        throw new SmolLMError("busy", "the engine is answering another request");
+      }
+      running++;
+      try {
+        const result = await worker.call("generate", args, { signal, onEvent, what: "the request", wait: true });
+        this.#info = { ...this.#info, memoryBytes: result.memoryBytes };
+        return result;
+      } finally {
+        running--;
+      }
+    }, () => this.#info.model);
+    /** OpenAI's shape. */
+    this.chat = Object.freeze({ completions });
+  }
+
+  /** What is loaded, what is in use, and why. @returns {EngineInfo} */
+  get info() {
+    return this.#info;
+  }
+
+  /**
+   * @param {string} text
+   * @param {{ parseSpecial?: boolean }} [options] `parseSpecial`: text like `<|im_end|>` becomes the
+   *   control token instead of the characters it is made of
+   * @returns {Promise<number[]>}
+   */
+  async tokenize(text, { parseSpecial = false } = {}) {
+    if (typeof text !== "string") throw new SmolLMError("invalid_argument", "tokenize: expected text");
+    return this.#worker.call("tokenize", { text, parseSpecial });
+  }
+
+  /** @param {Iterable<number>} ids @returns {Promise<string>} */
+  async detokenize(ids) {
+    const list = [...ids];
+    const bad = list.find((id) => !Number.isInteger(id) || id < 0 || id > 0xffff_ffff);
+    if (bad !== undefined) throw new SmolLMError("invalid_argument", `detokenize: ${bad} is no token id`);
+    return this.#worker.call("detokenize", { ids: list });
+  }
+
+  /**
+   * How many tokens a text has, or a conversation as the model would be asked it, its template and
+   * the opening of the answer included.
+   *
+   * @param {string | import("./params.js").ChatMessage[]} input
+   * @returns {Promise<number>}
+   */
+  async countTokens(input) {
+    return this.#worker.call("countTokens", typeof input === "string"
+      ? { text: input }
+      : { messages: checkMessages(input), options: { date: isoDay(new Date()) } });
+  }
+
+  /** Ends the engine and frees its memory; pending requests are rejected. */
+  async unload() {
+    // The worker's end is what gives wasm memory back: it can grow, but never shrink.
+    this.#worker.end(new SmolLMError("engine_lost", "the engine was unloaded"));
+  }
+}
+
+/**
+ * One worker and the calls it owes an answer.
+ * @typedef {{ resolve: (value: any) => void, reject: (error: Error) => void, onEvent?: (event: WorkerEvent) => void, settle: () => void }} Pending
+ */
+class WorkerLink {
+  #nextId = 1;
+  /** @type {Map<number, Pending>} */
+  #pending = new Map();
+  /** @type {Error | null} */
+  #lost = null;
+  #watch = new AbortController();
+
+  /** @param {WorkerLike} worker @param {import("./log.js").Logger} log */
+  constructor(worker, log) {
+    this.worker = worker;
+    this.log = log;
+    worker.addEventListener("message", (event) => this.#receive(event.data));
+    worker.addEventListener("error", (event) => {
+      event.preventDefault?.();
+      const place = event.filename ? ` (${event.filename}:${event.lineno})` : "";
+      this.end(new SmolLMError("engine_lost", `the engine's worker failed: ${event.message || "it could not be started"}${place}`,
+        { cause: event.error ?? undefined }));
+    });
+    worker.addEventListener("messageerror", () => {
+      this.end(new SmolLMError("engine_lost", "a message of the engine's worker could not be read"));
+    });
+  }
+
+  /** A name for the Web Lock that tells of the worker's death; none where there are no locks. */
+  lockName() {
+    if (!globalThis.navigator?.locks) return undefined;
+    return `smollm-web-${[...crypto.getRandomValues(new Uint32Array(4))].join("-")}`;
+  }
+
+  /**
+   * @template {keyof Calls} K
+   * @param {K} call
+   * @param {Calls[K]["args"]} args
+   * @param {{ signal?: AbortSignal | null, onEvent?: (event: WorkerEvent) => void, what?: string, wait?: boolean }} [options]
+   *   `wait`: an aborted call settles when the worker has stopped, instead of at once
+   * @returns {Promise<Calls[K]["result"]>}
+   */
+  call(call, args, { signal, onEvent, what = call, wait = false } = {}) {
+    return new Promise((resolve, reject) => {
+      if (this.#lost) return reject(this.#lost);
+      if (signal?.aborted) return reject(abortError(signal, what));
+      const id = this.#nextId++;
+      const onAbort = () => {
+        this.worker.postMessage({ id, abort: true });
+        if (!wait) this.#settle(id)?.reject(abortError(signal, what));
+      };
+      signal?.addEventListener("abort", onAbort, { once: true });
+      this.#pending.set(id, { resolve, reject, onEvent, settle: () => signal?.removeEventListener("abort", onAbort) });
+      try {
+        this.worker.postMessage({ id, call, args });
+      } catch (error) {
+        this.#settle(id)?.reject(new SmolLMError("invalid_argument", `${call}: an argument cannot be sent to the worker`, { cause: error }));
+      }
+    });
+  }
+
+  /** @param {import("./protocol.js").FromWorker} message */
+  #receive(message) {
+    if ("log" in message) {
+      const { level, message: text, data } = message.log;
+      this.log[level](text, data);
+    } else if ("alive" in message) {
+      this.#watchLock(message.alive);
+    } else if ("event" in message) {
+      this.#pending.get(message.id)?.onEvent?.(message.event);
+    } else if ("error" in message) {
+      const error = fromWire(message.error);
+      this.#settle(message.id)?.reject(error);
+      if (message.fatal) this.end(new SmolLMError("engine_lost", error.message, { cause: error }));
+    } else {
+      this.#settle(message.id)?.resolve(message.result);
+    }
+  }
+
+  /** The lock comes free only when its worker is gone, by whatever hand. @param {string} name */
+  #watchLock(name) {
+    navigator.locks.request(name, { signal: this.#watch.signal }, () => {
+      this.end(new SmolLMError("engine_lost", "the engine's worker was ended by the browser"));
+    }).catch(() => {});
+  }
+
+  /** @param {number} id */
+  #settle(id) {
+    const pending = this.#pending.get(id);
+    this.#pending.delete(id);
+    pending?.settle();
+    return pending;
+  }
+
+  /**
+   * Rejects everything pending and every later call, and ends the worker.
+   * @param {Error} error
+   * @param {number} [graceMs] how long it may still tidy up
+   */
+  end(error, graceMs = 0) {
+    if (this.#lost) return;
+    this.#lost = error;
+    this.#watch.abort();
+    for (const id of [...this.#pending.keys()]) {
+      this.worker.postMessage({ id, abort: true });
+      this.#settle(id)?.reject(error);
+    }
+    if (graceMs > 0) setTimeout(() => this.worker.terminate(), graceMs);
+    else this.worker.terminate();
+  }
+}
+
+/** @param {URL} url @returns {WorkerLike} */
+function startWorker(url) {
+  if (typeof Worker === "undefined") {
+    throw new SmolLMError("unsupported_browser", "there are no Workers here");
+  }
+  // A worker's script must be of the page's own origin; a package on another host is imported by
+  // a one-line script that is.
+  const foreign = globalThis.location && url.origin !== globalThis.location.origin && url.protocol.startsWith("http");
+  const script = foreign
+    ? URL.createObjectURL(new Blob([`import ${JSON.stringify(url.href)};`], { type: "text/javascript" }))
+    : url;
+  return new Worker(script, { type: "module", name: "smollm-web" });
+}
+
+/** @param {LoadOptions} options */
+function checkOptions(options) {
+  const { threads, contextLength, cache, logLevel, kernel, whenBusy } = options;
+  const positive = (/** @type {unknown} */ v) => Number.isInteger(v) && /** @type {number} */ (v) > 0;
+  /** @type {[string, unknown, boolean, string][]} */
+  const checks = [
+    ["threads", threads, threads === "auto" || positive(threads), '"auto" or a whole number of at least 1'],
+    ["contextLength", contextLength, positive(contextLength), "a whole number of at least 1"],
+    ["cache", cache, cache === "auto" || cache === "none", '"auto" or "none"'],
+    ["logLevel", logLevel, LOG_LEVELS.includes(/** @type {any} */ (logLevel)), LOG_LEVELS.join(", ")],
+    ["kernel", kernel, kernel === "relaxed" || kernel === "simd128", '"relaxed" or "simd128"'],
+    ["whenBusy", whenBusy, whenBusy === "queue" || whenBusy === "error", '"queue" or "error"'],
+  ];
+  for (const [name, value, fine, expected] of checks) {
+    if (value !== undefined && !fine) {
+      throw new SmolLMError("invalid_argument", `${name}: expected ${expected}, found ${JSON.stringify(value)}`);
+    }
+  }
+}

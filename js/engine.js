@@ -1,0 +1,362 @@
+/**
+ * The worker's side: owns the wasm engine, answers calls in turn, and generates one step at a time,
+ * letting the message queue in between two steps, so that an abort is seen within one step.
+ */
+import { SmolLMError, abortError, toSmolLMError, toWire } from "./errors.js";
+import { loadModel } from "./loader.js";
+import { createLogger } from "./log.js";
+import { chooseBuild, probe } from "./probe.js";
+import { CALLS } from "./protocol.js";
+import { ModelStore } from "./store.js";
+
+/**
+ * @typedef {import("./protocol.js").ToWorker} ToWorker
+ * @typedef {import("./protocol.js").FromWorker} FromWorker
+ * @typedef {import("./protocol.js").CallMessage} CallMessage
+ * @typedef {import("./protocol.js").WireToken} WireToken
+ *
+ * @typedef {object} Port what the page's `Worker` object is connected to
+ * @property {(message: FromWorker) => void} postMessage
+ * @property {((event: { data: ToWorker }) => void) | null} onmessage
+ *
+ * The wasm class (`src/wasm/`), whose objects travel as JSON text:
+ * @typedef {import("./loader.js").WasmLoader & {
+ *   tokenize(text: string, parseSpecial: boolean): Uint32Array,
+ *   detokenize(ids: Uint32Array): string,
+ *   count_messages(messages: string, options: string): number,
+ *   start(request: string): string,
+ *   step(): string,
+ *   abort(): string,
+ * }} WasmEngine
+ *
+ * @typedef {{ type: "prefill", done: number, total: number }
+ *   | ({ type: "token" } & StepToken)
+ *   | { type: "done", finish_reason: "stop" | "length" | "abort", text: string,
+ *       usage: { prompt_tokens: number, completion_tokens: number, cached_tokens: number } }} Step
+ * @typedef {{ token: string, bytes?: number[], logprob: number }} StepLogprob
+ * @typedef {{ id: number, text: string, token?: string, bytes?: number[], logprob?: number, top_logprobs?: StepLogprob[] }} StepToken
+ *
+ * @typedef {{ default(options: { module_or_path: unknown }): Promise<{ memory: WebAssembly.Memory }>,
+ *   SmolLMInstruct: new () => WasmEngine, kernel_name(): string }} WasmModule
+ *
+ * @typedef {{ message: CallMessage, abort: AbortController }} Job
+ */
+
+/** Tokens closer together than this share one message; a screen shows no more anyway. */
+const FLUSH_MS = 16;
+
+/**
+ * Answers calls on `port`.
+ *
+ * @param {Port} port
+ * @param {{ importModule?: (url: string) => Promise<WasmModule> }} [host] how modules are imported
+ */
+export function serve(port, { importModule = (url) => import(/* @vite-ignore */ /* webpackIgnore: true */ url) } = {}) {
+  const worker = new EngineWorker(port, importModule);
+  port.onmessage = ({ data }) => worker.receive(data);
+}
+
+class EngineWorker {
+  /** @type {Job[]} */
+  #queue = [];
+  /** @type {Job | null} */
+  #running = null;
+  /** @type {WasmEngine | null} */
+  #engine = null;
+  /** @type {WebAssembly.Memory | null} */
+  #memory = null;
+  #log = createLogger("silent");
+  #turn = createTurn();
+
+  /** @param {Port} port @param {(url: string) => Promise<WasmModule>} importModule */
+  constructor(port, importModule) {
+    this.port = port;
+    this.importModule = importModule;
+  }
+
+  /** The dispatch table: one method a call. */
+  #calls = {
+    load: (/** @type {any} */ args, /** @type {Job} */ job) => this.#load(args, job),
+    generate: (/** @type {any} */ args, /** @type {Job} */ job) => this.#generate(args, job),
+    tokenize: (/** @type {any} */ { text, parseSpecial }) => [...this.#ready().tokenize(text, parseSpecial)],
+    detokenize: (/** @type {any} */ { ids }) => this.#ready().detokenize(Uint32Array.from(ids)),
+    countTokens: (/** @type {any} */ args) => this.#countTokens(args),
+  };
+
+  /** @param {ToWorker} message */
+  receive(message) {
+    if ("abort" in message) return this.#abort(message.id);
+    const job = { message, abort: new AbortController() };
+    if (CALLS[message.call] === "now") return void this.#run(job);
+    this.#queue.push(job);
+    void this.#pump();
+  }
+
+  /** @param {number} id */
+  #abort(id) {
+    const waiting = this.#queue.findIndex(({ message }) => message.id === id);
+    if (waiting >= 0) {
+      this.#queue.splice(waiting, 1);
+      this.port.postMessage({ id, error: toWire(abortError(null, "the request")) });
+    } else if (this.#running?.message.id === id) {
+      this.#running.abort.abort();
+    }
+  }
+
+  async #pump() {
+    if (this.#running) return;
+    while ((this.#running = this.#queue.shift() ?? null)) await this.#run(this.#running);
+  }
+
+  /** @param {Job} job */
+  async #run(job) {
+    const { id, call, args } = job.message;
+    try {
+      this.port.postMessage({ id, result: await this.#calls[call](args, job) });
+    } catch (thrown) {
+      const { error, fatal } = this.#explain(thrown, call);
+      this.#log[error.code === "aborted" ? "debug" : "error"](`${call}: ${error.message}`, error);
+      this.port.postMessage({ id, error: toWire(error), ...(fatal && { fatal }) });
+    }
+  }
+
+  /**
+   * A trap leaves the wasm instance in an unknown state: nothing may be asked of it again.
+   * @param {unknown} thrown @param {string} call
+   */
+  #explain(thrown, call) {
+    const trapped = thrown instanceof WebAssembly.RuntimeError;
+    if (trapped && !this.#canGrow()) {
+      return { error: new SmolLMError("out_of_memory", `${call}: the engine's memory could not grow`, { cause: thrown }), fatal: true };
+    }
+    if (thrown instanceof RangeError && /memory/i.test(thrown.message)) {
+      return { error: new SmolLMError("out_of_memory", `${call}: ${thrown.message}`, { cause: thrown }), fatal: true };
+    }
+    return { error: toSmolLMError(thrown, "engine_lost", trapped ? `${call}: the engine crashed` : undefined), fatal: trapped };
+  }
+
+  #canGrow() {
+    try {
+      this.#memory?.grow(256);
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  #ready() {
+    if (this.#engine) return this.#engine;
+    throw new SmolLMError("engine_lost", "no model is loaded");
+  }
+
+  /** @param {import("./protocol.js").LoadArgs} args @param {Job} job */
+  async #load(args, { message: { id }, abort: { signal } }) {
+    if (args.lockName) this.#holdLock(args.lockName);
+    this.#log = createLogger(args.logLevel, (log) => this.port.postMessage({ log: cloneable(log) }));
+    const { build, why } = chooseBuild(probe(), args.build);
+    const wasm = await this.#instantiate(new URL(`${build}/`, args.pkgUrl), signal);
+
+    const engine = new wasm.SmolLMInstruct();
+    const store = args.cache === "none" ? null : await ModelStore.open(this.#log);
+    const found = await loadModel(args.source, {
+      engine, store, signal, log: this.#log, contextLength: args.contextLength,
+      progress: (progress) => this.port.postMessage({ id, event: { type: "progress", ...progress } }),
+    });
+    this.#engine = engine;
+
+    const crossOriginIsolated = Boolean(globalThis.crossOriginIsolated);
+    why.push("threads 1: this build runs on one thread"
+      + (crossOriginIsolated ? "" : "; the page is not cross-origin isolated either"));
+    /** @type {import("./protocol.js").EngineInfo} */
+    const info = {
+      model: String(found.model ?? ""),
+      architecture: String(found.architecture ?? ""),
+      parameters: Number(found.parameters),
+      quantization: String(found.quantization ?? ""),
+      contextLength: Number(found.context_length),
+      threads: 1,
+      kernel: String(found.kernel ?? wasm.kernel_name()),
+      crossOriginIsolated,
+      why,
+      weightBytes: Number(found.weight_bytes),
+      memoryBytes: this.#memoryBytes(),
+    };
+    this.#log.info(`ready: ${info.model}`, info);
+    return info;
+  }
+
+  /** @param {URL} folder @param {AbortSignal} signal */
+  async #instantiate(folder, signal) {
+    const started = performance.now();
+    const glueUrl = new URL("smollm_web.js", folder).href;
+    const wasmUrl = new URL("smollm_web_bg.wasm", folder).href;
+    try {
+      const [wasm, response] = await Promise.all([this.importModule(glueUrl), fetch(wasmUrl, { signal })]);
+      if (!response.ok) {
+        throw new SmolLMError("http_status", `smollm_web_bg.wasm: the server answered status ${response.status} for ${wasmUrl}`);
+      }
+      const { memory } = await wasm.default({ module_or_path: response });
+      this.#memory = memory;
+      this.#log.info(`wasm ready in ${Math.round(performance.now() - started)} ms`, { folder: folder.href });
+      return wasm;
+    } catch (error) {
+      if (signal.aborted) throw abortError(signal, "loading the engine");
+      throw toSmolLMError(error, "network", `the engine's files at ${folder.href}`);
+    }
+  }
+
+  /** A browser may kill a worker without a word; the page waits for this lock to come free. */
+  #holdLock(/** @type {string} */ name) {
+    navigator.locks?.request(name, () => {
+      this.port.postMessage({ alive: name });
+      return new Promise(() => {});
+    }).catch(() => {});
+  }
+
+  #memoryBytes() {
+    return this.#memory?.buffer.byteLength ?? 0;
+  }
+
+  /** @param {import("./protocol.js").Calls["countTokens"]["args"]} args */
+  #countTokens(args) {
+    const engine = this.#ready();
+    return "text" in args
+      ? engine.tokenize(args.text, false).length
+      : engine.count_messages(JSON.stringify(args.messages), JSON.stringify({ add_generation_prompt: true, ...args.options }));
+  }
+
+  /**
+   * @param {import("./protocol.js").GenerateArgs} args @param {Job} job
+   * @returns {Promise<import("./protocol.js").GenerateResult>}
+   */
+  async #generate(args, { message: { id }, abort: { signal } }) {
+    const engine = this.#ready();
+    const began = performance.now();
+    /** @type {{ prompt_tokens: number, cached_tokens: number, dropped: import("./protocol.js").WireMessage[] }} */
+    const started = JSON.parse(engine.start(JSON.stringify({ kind: "completion", ...args })));
+    this.#log.debug("prompt", started);
+    this.port.postMessage({ id, event: {
+      type: "start", promptTokens: started.prompt_tokens, cachedTokens: started.cached_tokens, dropped: started.dropped ?? [],
+    } });
+
+    /** @type {WireToken[]} */
+    let batch = [];
+    let firstAt = 0, flushedAt = 0;
+    const flush = () => {
+      if (batch.length > 0) this.port.postMessage({ id, event: { type: "tokens", tokens: batch } });
+      batch = [];
+      flushedAt = performance.now();
+    };
+    try {
+      for (;;) {
+        await this.#turn();
+        /** @type {Step} */
+        const step = JSON.parse(signal.aborted ? engine.abort() : engine.step());
+        if (step.type === "prefill") {
+          this.port.postMessage({ id, event: step });
+        } else if (step.type === "token") {
+          const now = performance.now();
+          firstAt ||= now;
+          batch.push(wireToken(step));
+          if (now - flushedAt >= FLUSH_MS) flush();
+        } else {
+          if (step.text) batch.push({ id: -1, text: step.text });
+          flush();
+          return this.#finished(step, began, firstAt);
+        }
+      }
+    } catch (error) {
+      if (!(error instanceof WebAssembly.RuntimeError)) quietly(() => engine.abort());
+      throw error;
+    }
+  }
+
+  /**
+   * @param {Extract<Step, { type: "done" }>} step
+   * @param {number} began @param {number} firstAt 0 where no token came
+   * @returns {import("./protocol.js").GenerateResult}
+   */
+  #finished({ finish_reason, usage }, began, firstAt) {
+    const ended = performance.now();
+    const prefillMs = (firstAt || ended) - began;
+    const decodeMs = firstAt ? ended - firstAt : 0;
+    const prefilled = usage.prompt_tokens - usage.cached_tokens;
+    const result = {
+      finishReason: finish_reason,
+      usage: {
+        prompt_tokens: usage.prompt_tokens,
+        completion_tokens: usage.completion_tokens,
+        cached_tokens: usage.cached_tokens,
+      },
+      timings: {
+        prefill_ms: prefillMs,
+        prefill_tokens_per_second: perSecond(prefilled, prefillMs),
+        first_token_ms: firstAt ? firstAt - began : 0,
+        decode_ms: decodeMs,
+        // The first token belongs to prefill: its time is not in decode_ms.
+        decode_tokens_per_second: perSecond(Math.max(0, usage.completion_tokens - 1), decodeMs),
+      },
+      memoryBytes: this.#memoryBytes(),
+    };
+    this.#log.info(`${finish_reason}: ${usage.completion_tokens} tokens`, result.timings);
+    return result;
+  }
+}
+
+/** @param {StepToken} step @returns {WireToken} */
+function wireToken({ id, text, token, bytes, logprob, top_logprobs }) {
+  if (logprob === undefined || logprob === null) return { id, text };
+  const own = token ?? text;
+  return {
+    id, text,
+    logprob: {
+      token: own, bytes: bytes ?? utf8(own), logprob,
+      top: (top_logprobs ?? []).map((top) => ({ token: top.token, bytes: top.bytes ?? utf8(top.token), logprob: top.logprob })),
+    },
+  };
+}
+
+/** @param {string} text */
+function utf8(text) {
+  return [...new TextEncoder().encode(text)];
+}
+
+/** @param {number} count @param {number} ms */
+function perSecond(count, ms) {
+  return ms > 0 ? (count * 1000) / ms : 0;
+}
+
+/**
+ * A wait that ends as soon as the messages already queued have been seen: timers would add
+ * milliseconds a token, and a microtask would let no message in.
+ */
+function createTurn() {
+  const { port1, port2 } = new MessageChannel();
+  /** @type {(() => void)[]} */
+  const waiting = [];
+  port1.onmessage = () => waiting.shift()?.();
+  return () => /** @type {Promise<void>} */ (new Promise((resolve) => {
+    waiting.push(resolve);
+    port2.postMessage(null);
+  }));
+}
+
+/** Log data may hold errors or DOM objects; what `postMessage` cannot carry goes as text. */
+function cloneable(/** @type {any} */ log) {
+  if (log.data instanceof Error) return { ...log, data: toWire(log.data) };
+  try {
+    structuredClone(log.data);
+    return log;
+  } catch {
+    return { ...log, data: String(log.data) };
+  }
+}
+
+/** @param {() => void} action */
+function quietly(action) {
+  try {
+    action();
+  } catch {
+    // The first error is the one to report.
+  }
+}

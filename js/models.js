@@ -1,0 +1,96 @@
+/**
+ * Known models, and what a model argument means. URLs of the registry are relative to the
+ * `models/` folder beside the package, so a built site can be moved anywhere as a whole.
+ */
+import { SmolLMError } from "./errors.js";
+
+/**
+ * @typedef {object} RegistryModel
+ * @property {string} id
+ * @property {string} label
+ * @property {string} licence of the weights
+ * @property {number} bytes of download
+ * @property {{ path: string, bytes: number, sha256: string }} file relative to `models/`
+ */
+
+/** @type {readonly RegistryModel[]} */
+export const REGISTRY = Object.freeze([
+  {
+    id: "smollm2-135m-instruct",
+    label: "SmolLM2 135M Instruct",
+    licence: "Apache-2.0",
+    bytes: 98_362_432,
+    file: {
+      path: "smollm2-135m-instruct/SmolLM2-135M-Instruct.Q4_1.gguf",
+      bytes: 98_362_432,
+      sha256: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    },
+  },
+]);
+
+/**
+ * A model argument as a plain description of where its bytes are: a registry id, the URL of a
+ * `.gguf` file, the URL of a checkpoint directory (`config.json`, `tokenizer.json`,
+ * `model.safetensors`, …), a File or Blob holding a GGUF, or the Files of a checkpoint directory.
+ *
+ * @param {unknown} model
+ * @param {{ modelsUrl: string, baseUrl: string }} where absolute URLs: the registry's folder, and
+ *   what relative URLs are relative to
+ * @returns {import("./protocol.js").ModelSource}
+ */
+export function resolveModel(model, { modelsUrl, baseUrl }) {
+  if (model instanceof Blob) return { kind: "blobs", files: [{ name: nameOf(model), blob: model }] };
+  if (Array.isArray(model) && model.length > 0 && model.every((m) => m instanceof Blob)) {
+    return { kind: "blobs", files: model.map((blob) => ({ name: nameOf(blob), blob })) };
+  }
+  if (model instanceof URL) model = model.href;
+  if (typeof model !== "string" || model.trim() === "") {
+    throw new SmolLMError("invalid_argument",
+      "model: expected a registry id, a URL, a File or an array of Files");
+  }
+
+  const known = REGISTRY.find(({ id }) => id === model);
+  if (known) {
+    const { path, bytes, sha256 } = known.file;
+    return { kind: "gguf", file: { name: fileName(path), url: new URL(path, modelsUrl).href, bytes, sha256 } };
+  }
+  // A bare word is a misspelt id far more often than a folder beside the page.
+  if (!/[/.:]/.test(model)) {
+    throw new SmolLMError("invalid_argument",
+      `model "${model}": no such id (known: ${REGISTRY.map(({ id }) => id).join(", ")})`);
+  }
+  const url = URL.parse?.(model, baseUrl) ?? tryUrl(model, baseUrl);
+  if (!url || !/^(https?|blob|data|file|[a-z-]+-extension):$/.test(url.protocol)) {
+    throw new SmolLMError("invalid_argument", `model "${model}": not a usable URL`);
+  }
+  if (/\.gguf$/i.test(url.pathname)) {
+    return { kind: "gguf", file: { name: fileName(url.pathname), url: url.href } };
+  }
+  if (!url.pathname.endsWith("/")) url.pathname += "/";
+  return { kind: "directory", url: url.href };
+}
+
+/** @param {string} model @param {string} base */
+function tryUrl(model, base) {
+  try {
+    return new URL(model, base);
+  } catch {
+    return null;
+  }
+}
+
+/** @param {Blob} blob */
+function nameOf(blob) {
+  const name = /** @type {Partial<File>} */ (blob).name;
+  return name ? fileName(name) : "model.gguf";
+}
+
+/** @param {string} path */
+function fileName(path) {
+  const last = path.slice(path.lastIndexOf("/") + 1);
+  try {
+    return decodeURIComponent(last);
+  } catch {
+    return last;
+  }
+}
