@@ -2,6 +2,8 @@
 #![deny(unsafe_code)]
 
 pub mod error;
+pub mod int4;
+pub mod kernels;
 pub mod token;
 
 pub use error::{Error, ErrorKind, Result};

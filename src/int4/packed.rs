@@ -1,0 +1,194 @@
+//! A packed matrix that owns its parts.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::kernels::{ACT_GROUP, CodeWidth, GROUP, PANEL, PackedView, padded_groups, panels};
+
+/// 32 weights of one row: `w = row_scale · (scale · code + offset)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Group {
+    /// At most [`CodeWidth::max_code`].
+    pub codes: [u8; GROUP],
+    /// In units of the row's scale.
+    pub scale: u8,
+    /// In units of the row's scale.
+    pub offset: i16,
+}
+
+/// A matrix (rows, cols) of 4- or 7-bit codes in the kernels' layout ([`PackedView`]).
+#[derive(Debug, Clone)]
+pub struct PackedMatrix {
+    width: CodeWidth,
+    rows: usize,
+    cols: usize,
+    codes: Vec<u8>,
+    scales: Vec<u8>,
+    offsets: Vec<i16>,
+    row_scales: Vec<f32>,
+}
+
+impl PackedMatrix {
+    /// All zeros.
+    ///
+    /// # Errors
+    /// `out_of_memory` where the matrix cannot be allocated.
+    ///
+    /// # Panics
+    /// Where `cols` is no multiple of 32.
+    pub fn zeros(width: CodeWidth, rows: usize, cols: usize) -> Result<Self> {
+        assert!(cols.is_multiple_of(GROUP), "columns");
+        let cells = panels(rows) * padded_groups(cols);
+        Ok(Self {
+            width,
+            rows,
+            cols,
+            codes: allocate(cells * width.group_bytes())?,
+            scales: allocate(cells * 2 * PANEL)?,
+            offsets: allocate(cells * 2 * PANEL)?,
+            row_scales: allocate(panels(rows) * PANEL)?,
+        })
+    }
+
+    /// Output dimension.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Input dimension.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Bits a code.
+    pub fn width(&self) -> CodeWidth {
+        self.width
+    }
+
+    /// Bytes in memory.
+    pub fn bytes(&self) -> usize {
+        self.codes.len() + self.scales.len() + 2 * self.offsets.len() + 4 * self.row_scales.len()
+    }
+
+    /// The matrix as the kernels read it.
+    pub fn view(&self) -> PackedView<'_> {
+        PackedView {
+            width: self.width,
+            rows: self.rows,
+            cols: self.cols,
+            codes: &self.codes,
+            scales: &self.scales,
+            offsets: &self.offsets,
+            row_scales: &self.row_scales,
+        }
+    }
+
+    /// The codes, for those who need one contiguous piece of it.
+    pub(super) fn codes(&self) -> &[u8] {
+        &self.codes
+    }
+
+    /// Replaces a row by its scale and its groups, `cols / 32` of them.
+    ///
+    /// # Panics
+    /// Where the row or the number of groups is not the matrix's.
+    pub fn set_row(&mut self, row: usize, scale: f32, groups: &[Group]) {
+        assert!(row < self.rows && groups.len() == self.cols / GROUP);
+        self.row_scales[row] = scale;
+        for (g, group) in groups.iter().enumerate() {
+            let (cell, half) = self.cell(row, g);
+            let r = row % PANEL;
+            self.scales[(2 * cell + half) * PANEL + r] = group.scale;
+            self.offsets[(cell * PANEL + r) * 2 + half] = group.offset;
+            let bytes = self.width.group_bytes();
+            let codes = &mut self.codes[cell * bytes..][..bytes];
+            for (c, &code) in group.codes.iter().enumerate() {
+                debug_assert!(code <= self.width.max_code());
+                let (byte, shift) = self.width.place(r, half * GROUP + c);
+                let mask = self.width.max_code() << shift;
+                codes[byte] = (codes[byte] & !mask) | (code << shift);
+            }
+        }
+    }
+
+    /// The float values of a row; `out` (cols).
+    ///
+    /// # Panics
+    /// Where the row or the length is not the matrix's.
+    pub fn dequantize_row(&self, row: usize, out: &mut [f32]) {
+        assert!(row < self.rows && out.len() == self.cols);
+        let row_scale = self.row_scales[row];
+        for (g, out) in out.chunks_exact_mut(GROUP).enumerate() {
+            let group = self.group(row, g);
+            for (w, code) in out.iter_mut().zip(group.codes) {
+                let exact = i32::from(group.scale) * i32::from(code) + i32::from(group.offset);
+                *w = row_scale * exact as f32;
+            }
+        }
+    }
+
+    /// Group `g` of a row.
+    pub fn group(&self, row: usize, g: usize) -> Group {
+        let (cell, half) = self.cell(row, g);
+        let r = row % PANEL;
+        let bytes = self.width.group_bytes();
+        let codes = &self.codes[cell * bytes..][..bytes];
+        Group {
+            codes: std::array::from_fn(|c| {
+                let (byte, shift) = self.width.place(r, half * GROUP + c);
+                codes[byte] >> shift & self.width.max_code()
+            }),
+            scale: self.scales[(2 * cell + half) * PANEL + r],
+            offset: self.offsets[(cell * PANEL + r) * 2 + half],
+        }
+    }
+
+    /// Where group `g` of a row lies: (panel, activation group) and half.
+    fn cell(&self, row: usize, g: usize) -> (usize, usize) {
+        const HALVES: usize = ACT_GROUP / GROUP;
+        let cell = row / PANEL * padded_groups(self.cols) + g / HALVES;
+        (cell, g % HALVES)
+    }
+}
+
+fn allocate<T: Clone + Default>(n: usize) -> Result<Vec<T>> {
+    let mut v = Vec::new();
+    v.try_reserve_exact(n).map_err(|e| {
+        let bytes = n.saturating_mul(size_of::<T>());
+        Error::new(
+            ErrorKind::OutOfMemory,
+            format!("no memory for {bytes} bytes of weights"),
+        )
+        .caused_by(e)
+    })?;
+    v.resize(n, T::default());
+    Ok(v)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_come_back_as_they_were_set() {
+        for width in [CodeWidth::Nibble, CodeWidth::Byte] {
+            for (rows, cols) in [(8, 64), (11, 96), (1, 32)] {
+                let mut m = PackedMatrix::zeros(width, rows, cols).unwrap();
+                let group = |r: usize, g: usize| Group {
+                    codes: std::array::from_fn(|c| {
+                        (7 * r + 5 * g + 3 * c) as u8 & width.max_code()
+                    }),
+                    scale: (17 * r + g) as u8,
+                    offset: (r as i16 - 5) * 1000 + g as i16,
+                };
+                for r in 0..rows {
+                    let groups: Vec<_> = (0..cols / GROUP).map(|g| group(r, g)).collect();
+                    m.set_row(r, 0.5 + r as f32, &groups);
+                }
+                for r in 0..rows {
+                    for g in 0..cols / GROUP {
+                        assert_eq!(m.group(r, g), group(r, g), "{width:?} row {r} group {g}");
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Causal attention of new queries over the KV cache, in float.
+
+use super::backend::dispatch;
+use super::dense::dot;
+use super::pool;
+use super::simd::{Simd, exp, lanes, max_lane, sum};
+use std::cell::RefCell;
+use std::ops::Range;
+
+/// The shape of grouped-query attention (Ainslie et al. 2023).
+#[derive(Debug, Clone, Copy)]
+pub struct AttentionShape {
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads; `heads / kv_heads` queries share one.
+    pub kv_heads: usize,
+    /// Width of a head, a multiple of 8.
+    pub head_dim: usize,
+    /// Positions that the cache has room for.
+    pub capacity: usize,
+}
+
+/// `out[t] = softmax(q[t] · Kᵀ / sqrt(head_dim)) · V` over positions `0..=start + t`.
+///
+/// q: (tokens, `row`), its first heads · head_dim columns are read; keys, values: (kv_heads, capacity, head_dim); out: (tokens,
+/// heads · head_dim). A query's result depends on nothing but itself and the positions it sees.
+///
+/// # Panics
+/// Where the shapes do not fit together.
+pub fn attend(
+    shape: AttentionShape,
+    start: usize,
+    q: &[f32],
+    row: usize,
+    keys: &[f32],
+    values: &[f32],
+    out: &mut [f32],
+) {
+    let AttentionShape {
+        heads,
+        kv_heads,
+        head_dim,
+        capacity,
+    } = shape;
+    let width = heads * head_dim;
+    assert!(
+        width > 0 && row >= width && head_dim.is_multiple_of(8) && heads.is_multiple_of(kv_heads)
+    );
+    assert!(q.len().is_multiple_of(row));
+    let tokens = q.len() / row;
+    assert!(start + tokens <= capacity, "positions");
+    assert_eq!(out.len(), tokens * width, "output");
+    assert!(
+        keys.len() == kv_heads * capacity * head_dim && values.len() == keys.len(),
+        "cache"
+    );
+    let task = Task {
+        shape,
+        start,
+        q,
+        row,
+        keys,
+        values,
+        out: Output(out.as_mut_ptr()),
+    };
+    pool::for_ranges(tokens * heads, 3, |range| {
+        // SAFETY: the lengths were checked above, and no two ranges share a head's output.
+        unsafe { heads_range(&task, range) }
+    });
+}
+
+struct Task<'a> {
+    shape: AttentionShape,
+    start: usize,
+    q: &'a [f32],
+    row: usize,
+    keys: &'a [f32],
+    values: &'a [f32],
+    out: Output,
+}
+
+/// Where the heads' outputs go; threads write disjoint ones.
+struct Output(*mut f32);
+// SAFETY: `attend` gives every thread heads of its own, and returns after all are done.
+unsafe impl Sync for Output {}
+
+dispatch! {
+    fn heads_range(task: &Task<'_>, range: Range<usize>) = heads_range_with;
+}
+
+thread_local! {
+    static SCORES: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// # Safety
+/// Shapes as checked in [`attend`]; `range` counts (token, head) pairs.
+#[inline(always)]
+unsafe fn heads_range_with<S: Simd>(task: &Task<'_>, range: Range<usize>) {
+    let AttentionShape {
+        heads,
+        kv_heads,
+        head_dim,
+        capacity,
+    } = task.shape;
+    SCORES.with_borrow_mut(|scores| {
+        for i in range {
+            let (token, head) = (i / heads, i % heads);
+            let seen = task.start + token + 1;
+            let q = &task.q[token * task.row + head * head_dim..][..head_dim];
+            let kv = head / (heads / kv_heads) * capacity * head_dim;
+            let keys = &task.keys[kv..][..seen * head_dim];
+            let values = &task.values[kv..][..seen * head_dim];
+            // SAFETY: output i lies within (tokens, heads, head_dim), and is this task's alone.
+            unsafe {
+                let out = std::slice::from_raw_parts_mut(task.out.0.add(i * head_dim), head_dim);
+                one_head::<S>(q, keys, values, scores, out);
+            }
+        }
+    });
+}
+
+/// # Safety
+/// keys, values: (seen, q.len()); out as long as q; a multiple of 8.
+#[inline(always)]
+unsafe fn one_head<S: Simd>(
+    q: &[f32],
+    keys: &[f32],
+    values: &[f32],
+    scores: &mut Vec<f32>,
+    out: &mut [f32],
+) {
+    let head_dim = q.len();
+    let seen = keys.len() / head_dim;
+    // SAFETY: all loads are of eight floats of chunks of eight; `scores` is padded to a multiple of 8.
+    unsafe {
+        let scale = 1.0 / (head_dim as f32).sqrt();
+        scores.clear();
+        scores.extend(keys.chunks_exact(head_dim).map(|k| dot::<S>(q, k) * scale));
+        scores.resize(seen.next_multiple_of(8), f32::NEG_INFINITY);
+        let mut largest = S::splat(f32::NEG_INFINITY);
+        for s in scores.chunks_exact(8) {
+            largest = S::max(S::load(s.as_ptr()), largest);
+        }
+        let largest = S::splat(max_lane::<S>(largest));
+        for s in scores.chunks_exact_mut(8) {
+            let e = exp::<S>(S::sub(S::load(s.as_ptr()), largest));
+            S::store(s.as_mut_ptr(), e);
+        }
+        // exp's range ends above zero: padding must not count.
+        scores[seen..].fill(0.0);
+        let mut total = S::splat(0.0);
+        for s in scores.chunks_exact(8) {
+            total = S::add(total, S::load(s.as_ptr()));
+        }
+        let inverse = S::splat(1.0 / sum::<S>(total));
+        let mut column = 0;
+        while column + 32 <= head_dim {
+            weighted_sum::<S, 4>(scores, values, head_dim, column, inverse, out);
+            column += 32;
+        }
+        while column < head_dim {
+            weighted_sum::<S, 1>(scores, values, head_dim, column, inverse, out);
+            column += 8;
+        }
+    }
+}
+
+/// Columns `column..column + 8 N` of `Σ_t p[t] · values[t]`, t rising.
+///
+/// # Safety
+/// The columns lie within head_dim; values (seen, head_dim), seen ≤ p.len(); out (head_dim).
+#[inline(always)]
+unsafe fn weighted_sum<S: Simd, const N: usize>(
+    p: &[f32],
+    values: &[f32],
+    head_dim: usize,
+    column: usize,
+    inverse: S::Float,
+    out: &mut [f32],
+) {
+    // SAFETY: as said.
+    unsafe {
+        let mut acc = [S::splat(0.0); N];
+        for (v, &p) in values.chunks_exact(head_dim).zip(p) {
+            let p = S::splat(p);
+            let v = v.as_ptr().add(column);
+            for (n, acc) in acc.iter_mut().enumerate() {
+                *acc = S::add(*acc, S::mul(p, S::load(v.add(8 * n))));
+            }
+        }
+        for (n, &acc) in acc.iter().enumerate() {
+            let lanes = lanes::<S>(S::mul(acc, inverse));
+            out[column + 8 * n..][..8].copy_from_slice(&lanes);
+        }
+    }
+}

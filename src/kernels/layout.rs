@@ -1,0 +1,98 @@
+//! How packed weights lie in memory: the layout the matrix kernels read, made once while loading.
+//!
+//! A matrix (rows, cols) is cut into panels of [`PANEL`] rows and groups of [`GROUP`] columns:
+//!
+//! ```text
+//! w[r][c] = row_scales[r] · (scales[r][c / 32] · codes[r][c] + offsets[r][c / 32])
+//! ```
+//!
+//! with codes 0..=15 ([`CodeWidth::Nibble`]) or 0..=127 ([`CodeWidth::Byte`]), scales 0..=255, offsets i16.
+//! Everything but the row scale is an integer, so a group's dot product with int8 activations is exact.
+
+/// Rows a panel.
+pub const PANEL: usize = 8;
+/// Columns that share a scale and an offset.
+pub const GROUP: usize = 32;
+/// Columns whose activations share a scale: two weight groups.
+pub const ACT_GROUP: usize = 64;
+
+/// Bits a code takes in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CodeWidth {
+    /// Two codes of 0..=15 a byte: the low nibble is for columns 8b..8b+4, the high one for 8b+4..8b+8.
+    Nibble,
+    /// One code of 0..=127 a byte.
+    Byte,
+}
+
+impl CodeWidth {
+    /// The largest code.
+    pub const fn max_code(self) -> u8 {
+        match self {
+            Self::Nibble => 15,
+            Self::Byte => 127,
+        }
+    }
+
+    /// Bytes of one panel's codes in one activation group.
+    pub const fn group_bytes(self) -> usize {
+        match self {
+            Self::Nibble => PANEL * ACT_GROUP / 2,
+            Self::Byte => PANEL * ACT_GROUP,
+        }
+    }
+
+    /// Where the code of row `r` of the panel and column `c` of the activation group lies: byte and shift.
+    pub const fn place(self, r: usize, c: usize) -> (usize, u32) {
+        match self {
+            Self::Nibble => ((c / 8) * 32 + r * 4 + c % 4, ((c / 4) % 2 * 4) as u32),
+            Self::Byte => ((c / 4) * 32 + r * 4 + c % 4, 0),
+        }
+    }
+}
+
+/// Number of panels that hold `rows` rows.
+pub const fn panels(rows: usize) -> usize {
+    rows.div_ceil(PANEL)
+}
+
+/// Number of activation groups that hold `cols` columns; missing columns count as zero.
+pub const fn padded_groups(cols: usize) -> usize {
+    cols.div_ceil(ACT_GROUP)
+}
+
+/// A packed matrix, borrowed. Rows past `rows` in the last panel, and columns past `cols` in the last group, are
+/// padding whose scale and offset are zero.
+#[derive(Debug, Clone, Copy)]
+pub struct PackedView<'a> {
+    /// Bits a code.
+    pub width: CodeWidth,
+    /// Output dimension.
+    pub rows: usize,
+    /// Input dimension.
+    pub cols: usize,
+    /// (panel, activation group, [`CodeWidth::group_bytes`])
+    pub codes: &'a [u8],
+    /// (panel, activation group, weight group 0 or 1, row)
+    pub scales: &'a [u8],
+    /// (panel, activation group, row, weight group 0 or 1)
+    pub offsets: &'a [i16],
+    /// (panel, row)
+    pub row_scales: &'a [f32],
+}
+
+impl PackedView<'_> {
+    /// Panics unless every slice has the length that `rows` and `cols` demand: what the kernels'
+    /// raw reads rest on.
+    pub(super) fn check(&self) {
+        let cells = panels(self.rows) * padded_groups(self.cols);
+        assert_eq!(self.codes.len(), cells * self.width.group_bytes(), "codes");
+        assert_eq!(self.scales.len(), cells * 2 * PANEL, "scales");
+        assert_eq!(self.offsets.len(), cells * 2 * PANEL, "offsets");
+        assert_eq!(
+            self.row_scales.len(),
+            panels(self.rows) * PANEL,
+            "row scales"
+        );
+    }
+}

@@ -1,0 +1,33 @@
+//! The arithmetic of inference, and the only room with unsafe code.
+//!
+//! Every operation is written once, generically over [`simd::Simd`], whose `scalar` implementation
+//! is its definition. All back ends give the same bits, whatever the batch and the thread count:
+//! integer sums are exact, float sums have a fixed order, a product is rounded before it is added
+//! (no fused multiply-add), and exp is our own polynomial.
+//!
+//! Public functions are safe: they check every length they rely on before the first raw access.
+#![allow(unsafe_code)]
+
+mod activations;
+mod attention;
+mod backend;
+mod dense;
+mod layout;
+mod matmul;
+mod pool;
+mod scalar;
+mod simd;
+mod vector;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod wasm;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+pub use activations::Activations;
+pub use attention::{AttentionShape, attend};
+pub use backend::{Backend, available, current, name, select};
+pub use dense::dense_matmul;
+pub use layout::{ACT_GROUP, CodeWidth, GROUP, PANEL, PackedView, padded_groups, panels};
+pub use matmul::packed_matmul;
+pub use pool::{set_threads, threads};
+pub use vector::{argmax, rms_norm, rope, silu_mul};

@@ -1,0 +1,134 @@
+//! The small SIMD vocabulary that all kernels are written in. One vector holds something of
+//! eight weight rows (or eight floats): one 256-bit register on AVX2, two 128-bit ones in wasm.
+
+/// A back end. Lane `r` below is row `r` of a panel of eight.
+///
+/// # Safety
+/// Implementations may use instructions of their instruction set; callers run them only inside a
+/// function for which it is enabled. Pointers need be valid for the bytes named, in any alignment.
+pub(super) trait Simd {
+    /// 32 unsigned bytes: four consecutive columns of row 0, of row 1, …
+    type Bytes: Copy;
+    /// 16 × i16: two lanes a row.
+    type Half: Copy;
+    /// 8 × i32: one lane a row.
+    type Int: Copy;
+    /// 8 × f32.
+    type Float: Copy;
+    /// Four consecutive activations, ready to be multiplied with every row's four columns.
+    type Quad: Copy;
+
+    /// Bytes of one quad in the activation buffer.
+    const QUAD_BYTES: usize;
+
+    /// Writes a quad at `p` (`QUAD_BYTES` bytes).
+    unsafe fn store_quad(p: *mut u8, a: [i8; 4]);
+    /// Reads a quad from `p`.
+    unsafe fn load_quad(p: *const u8) -> Self::Quad;
+
+    /// Reads 32 bytes.
+    unsafe fn load_bytes(p: *const u8) -> Self::Bytes;
+    /// Writes 32 bytes.
+    unsafe fn store_bytes(p: *mut u8, v: Self::Bytes);
+    /// Each byte's low four bits.
+    unsafe fn low_nibbles(v: Self::Bytes) -> Self::Bytes;
+    /// Each byte's high four bits.
+    unsafe fn high_nibbles(v: Self::Bytes) -> Self::Bytes;
+
+    unsafe fn half_zero() -> Self::Half;
+    /// Adds the four products of every row to its two lanes. How they are split between the two is the
+    /// back end's business. Codes are 0..=15, so eight such steps stay below 2^15: 16 × 15 × 127 = 30,480.
+    unsafe fn dot4(acc: Self::Half, w: Self::Bytes, a: Self::Quad) -> Self::Half;
+    /// Adds the four products of every row to its lane; codes are 0..=127.
+    unsafe fn dot7(acc: Self::Int, w: Self::Bytes, a: Self::Quad) -> Self::Int;
+
+    /// Reads one scale (u8) a row, given to both of its lanes.
+    unsafe fn load_scales_half(p: *const u8) -> Self::Half;
+    /// Reads one scale (u8) a row.
+    unsafe fn load_scales_int(p: *const u8) -> Self::Int;
+    /// Reads two i16 a row (32 bytes).
+    unsafe fn load_half(p: *const i16) -> Self::Half;
+    /// The pair (`lo`, `hi`) for every row.
+    unsafe fn splat_pair(lo: i16, hi: i16) -> Self::Half;
+    /// Per row: the sum of its two products.
+    unsafe fn widen_mul(a: Self::Half, b: Self::Half) -> Self::Int;
+
+    unsafe fn int_zero() -> Self::Int;
+    unsafe fn int_add(a: Self::Int, b: Self::Int) -> Self::Int;
+    unsafe fn int_mul(a: Self::Int, b: Self::Int) -> Self::Int;
+    /// Round to nearest even, as every conversion here.
+    unsafe fn int_to_float(a: Self::Int) -> Self::Float;
+
+    unsafe fn splat(x: f32) -> Self::Float;
+    unsafe fn load(p: *const f32) -> Self::Float;
+    unsafe fn store(p: *mut f32, v: Self::Float);
+    unsafe fn add(a: Self::Float, b: Self::Float) -> Self::Float;
+    unsafe fn sub(a: Self::Float, b: Self::Float) -> Self::Float;
+    unsafe fn mul(a: Self::Float, b: Self::Float) -> Self::Float;
+    unsafe fn div(a: Self::Float, b: Self::Float) -> Self::Float;
+    /// `a > b ? a : b`, the second where they do not compare.
+    unsafe fn max(a: Self::Float, b: Self::Float) -> Self::Float;
+    /// `a < b ? a : b`, the second where they do not compare.
+    unsafe fn min(a: Self::Float, b: Self::Float) -> Self::Float;
+    unsafe fn abs(a: Self::Float) -> Self::Float;
+    /// To the nearest integer, ties to even.
+    unsafe fn nearest(a: Self::Float) -> Self::Float;
+    /// 2^n for integral n in -126..=127.
+    unsafe fn pow2(n: Self::Float) -> Self::Float;
+}
+
+/// The eight lanes as an array.
+#[inline(always)]
+pub(super) unsafe fn lanes<S: Simd>(v: S::Float) -> [f32; 8] {
+    let mut out = [0.0; 8];
+    // SAFETY: `out` has room for eight floats.
+    unsafe { S::store(out.as_mut_ptr(), v) };
+    out
+}
+
+/// The sum of the eight lanes, in this order and no other.
+#[inline(always)]
+pub(super) unsafe fn sum<S: Simd>(v: S::Float) -> f32 {
+    let [a, b, c, d, e, f, g, h] = unsafe { lanes::<S>(v) };
+    ((a + e) + (c + g)) + ((b + f) + (d + h))
+}
+
+/// The largest of the eight lanes.
+#[inline(always)]
+pub(super) unsafe fn max_lane<S: Simd>(v: S::Float) -> f32 {
+    let lanes = unsafe { lanes::<S>(v) };
+    lanes
+        .iter()
+        .fold(lanes[0], |m, &x| if x > m { x } else { m })
+}
+
+/// e^x, within 2 units in the last place for x in -87..=88; clamped outside.
+///
+/// Cephes' `expf` (Stephen L. Moshier, netlib cephes/single/expf.c): x = n ln 2 + r, then a
+/// polynomial of degree 6 in r, then times 2^n.
+#[inline(always)]
+pub(super) unsafe fn exp<S: Simd>(x: S::Float) -> S::Float {
+    const LN2_HI: f32 = 0.693_359_4;
+    const LN2_LO: f32 = -2.121_944_4e-4;
+    const POLYNOMIAL: [f32; 6] = [
+        1.987_569_1e-4,
+        1.398_2e-3,
+        8.333_452e-3,
+        4.166_579_6e-2,
+        1.666_666_5e-1,
+        5.000_000_1e-1,
+    ];
+    // SAFETY: no memory is touched; the caller enabled the instruction set.
+    unsafe {
+        let x = S::max(S::min(x, S::splat(88.0)), S::splat(-87.0));
+        let n = S::nearest(S::mul(x, S::splat(std::f32::consts::LOG2_E)));
+        let r = S::sub(x, S::mul(n, S::splat(LN2_HI)));
+        let r = S::sub(r, S::mul(n, S::splat(LN2_LO)));
+        let mut p = S::splat(POLYNOMIAL[0]);
+        for &c in &POLYNOMIAL[1..] {
+            p = S::add(S::mul(p, r), S::splat(c));
+        }
+        let p = S::add(S::add(S::mul(p, S::mul(r, r)), r), S::splat(1.0));
+        S::mul(p, S::pow2(n))
+    }
+}
