@@ -1,10 +1,13 @@
 //! SmolLM language models in any browser tab, on the CPU, with no server behind them.
 #![deny(unsafe_code)]
 
+pub mod config;
 pub mod error;
 pub mod int4;
 pub mod kernels;
 pub mod token;
+pub mod weights;
 
+pub use config::{Architecture, ModelConfig};
 pub use error::{Error, ErrorKind, Result};
 pub use token::{Position, TokenId};
