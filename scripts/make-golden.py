@@ -71,6 +71,14 @@ def make_tiny(args: argparse.Namespace) -> None:
     write_jsonl(args.out / "tokenizer-llama3-tiny.jsonl", rows)
 
 
+def make_real(args: argparse.Namespace) -> None:
+    from golden import real_model
+
+    name = "smollm2-135m-instruct.gguf"
+    template = (args.fixtures / "templates/smollm2-instruct.jinja").read_text(encoding="utf-8")
+    real_model.write_references(args.out, sources.fetch(name, args.cache), template, reference(name, args))
+
+
 def make_tokenizer_json(args: argparse.Namespace) -> None:
     for name in ("smollm2-135m-instruct.gguf", "llama3-vocab.gguf"):
         path = args.cache / name.replace(".gguf", ".tokenizer.json")
@@ -83,6 +91,7 @@ PARTS = {
     "tokenizer": make_tokenizer,
     "templates": make_templates,
     "tiny": make_tiny,
+    "real": make_real,
     "tokenizer-json": make_tokenizer_json,
 }
 
