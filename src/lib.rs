@@ -5,6 +5,7 @@ pub mod config;
 pub mod error;
 pub mod int4;
 pub mod kernels;
+pub mod model;
 pub mod token;
 pub mod weights;
 

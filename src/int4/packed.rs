@@ -109,6 +109,33 @@ impl PackedMatrix {
         }
     }
 
+    /// Replaces the rows from `first` on by those of `from`, whose codes may be narrower.
+    ///
+    /// # Panics
+    /// Where the rows do not fit, the columns differ, or the codes of `from` are wider.
+    pub fn set_rows(&mut self, first: usize, from: &Self) {
+        assert!(first + from.rows <= self.rows && from.cols == self.cols);
+        assert!(from.width.max_code() <= self.width.max_code());
+        let whole_panels = first.is_multiple_of(PANEL) && from.rows.is_multiple_of(PANEL);
+        if whole_panels && from.width == self.width {
+            // Panels lie one behind the other.
+            let cell = first / PANEL * padded_groups(self.cols);
+            copy_to(
+                &mut self.codes,
+                cell * self.width.group_bytes(),
+                &from.codes,
+            );
+            copy_to(&mut self.scales, cell * 2 * PANEL, &from.scales);
+            copy_to(&mut self.offsets, cell * 2 * PANEL, &from.offsets);
+            copy_to(&mut self.row_scales, first, &from.row_scales);
+            return;
+        }
+        for row in 0..from.rows {
+            let groups: Vec<_> = (0..self.cols / GROUP).map(|g| from.group(row, g)).collect();
+            self.set_row(first + row, from.row_scales[row], &groups);
+        }
+    }
+
     /// The float values of a row; `out` (cols).
     ///
     /// # Panics
@@ -147,6 +174,10 @@ impl PackedMatrix {
         let cell = row / PANEL * padded_groups(self.cols) + g / HALVES;
         (cell, g % HALVES)
     }
+}
+
+fn copy_to<T: Copy>(to: &mut [T], at: usize, from: &[T]) {
+    to[at..at + from.len()].copy_from_slice(from);
 }
 
 fn allocate<T: Clone + Default>(n: usize) -> Result<Vec<T>> {

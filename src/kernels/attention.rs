@@ -22,8 +22,7 @@ pub struct AttentionShape {
 
 /// `out[t] = softmax(q[t] · Kᵀ / sqrt(head_dim)) · V` over positions `0..=start + t`.
 ///
-/// q: (tokens, `row`), its first heads · head_dim columns are read; keys, values: (kv_heads, capacity, head_dim); out: (tokens,
-/// heads · head_dim). A query's result depends on nothing but itself and the positions it sees.
+/// q, out: (tokens, heads · head_dim); keys, values: (kv_heads, capacity, head_dim). A query's result depends on nothing but itself and the positions it sees.
 ///
 /// # Panics
 /// Where the shapes do not fit together.
@@ -31,7 +30,6 @@ pub fn attend(
     shape: AttentionShape,
     start: usize,
     q: &[f32],
-    row: usize,
     keys: &[f32],
     values: &[f32],
     out: &mut [f32],
@@ -43,11 +41,9 @@ pub fn attend(
         capacity,
     } = shape;
     let width = heads * head_dim;
-    assert!(
-        width > 0 && row >= width && head_dim.is_multiple_of(8) && heads.is_multiple_of(kv_heads)
-    );
-    assert!(q.len().is_multiple_of(row));
-    let tokens = q.len() / row;
+    assert!(width > 0 && head_dim.is_multiple_of(8) && heads.is_multiple_of(kv_heads));
+    assert!(q.len().is_multiple_of(width));
+    let tokens = q.len() / width;
     assert!(start + tokens <= capacity, "positions");
     assert_eq!(out.len(), tokens * width, "output");
     assert!(
@@ -58,7 +54,6 @@ pub fn attend(
         shape,
         start,
         q,
-        row,
         keys,
         values,
         out: Output(out.as_mut_ptr()),
@@ -73,7 +68,6 @@ struct Task<'a> {
     shape: AttentionShape,
     start: usize,
     q: &'a [f32],
-    row: usize,
     keys: &'a [f32],
     values: &'a [f32],
     out: Output,
@@ -106,7 +100,7 @@ unsafe fn heads_range_with<S: Simd>(task: &Task<'_>, range: Range<usize>) {
         for i in range {
             let (token, head) = (i / heads, i % heads);
             let seen = task.start + token + 1;
-            let q = &task.q[token * task.row + head * head_dim..][..head_dim];
+            let q = &task.q[i * head_dim..][..head_dim];
             let kv = head / (heads / kv_heads) * capacity * head_dim;
             let keys = &task.keys[kv..][..seen * head_dim];
             let values = &task.values[kv..][..seen * head_dim];
