@@ -1,0 +1,296 @@
+//! Every back end against the scalar definition (to the bit), and the definition against plain f64 arithmetic.
+
+use smollm_web::int4::{PackedMatrix, float_row};
+use smollm_web::kernels::{
+    self, Activations, AttentionShape, Backend, CodeWidth, argmax, attend, dense_matmul,
+    packed_matmul, rms_norm, rope, silu_mul,
+};
+use std::sync::{Mutex, MutexGuard};
+
+/// The back end is the process's, so tests that change it take turns.
+fn exclusive() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+/// Numbers in -1..1 from a linear congruential generator (Numerical Recipes), with an outlier now and then.
+fn numbers(seed: u32, n: usize) -> Vec<f32> {
+    let mut state = seed;
+    (0..n)
+        .map(|i| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let x = (state >> 8) as f32 / (1 << 23) as f32 - 1.0;
+            if i % 97 == 13 { 20.0 * x } else { x }
+        })
+        .collect()
+}
+
+fn packed(width: CodeWidth, rows: usize, cols: usize) -> PackedMatrix {
+    let mut m = PackedMatrix::zeros(width, rows, cols).unwrap();
+    for (r, row) in numbers(7, rows * cols).chunks_exact(cols).enumerate() {
+        let (scale, groups) = float_row(row, width);
+        m.set_row(r, scale, &groups);
+    }
+    m
+}
+
+/// Runs `f` on every back end and thread count; all must give the bits of the scalar one.
+fn same_bits_everywhere(what: &str, f: impl Fn() -> Vec<f32>) -> Vec<f32> {
+    let _turn = exclusive();
+    assert!(kernels::select(Backend::Scalar));
+    kernels::set_threads(1);
+    let scalar = f();
+    for &backend in kernels::available() {
+        for threads in [1, 2, 4] {
+            assert!(kernels::select(backend));
+            assert_eq!(kernels::set_threads(threads), threads);
+            let got = f();
+            let bits = |v: &[f32]| v.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+            assert_eq!(
+                bits(&got),
+                bits(&scalar),
+                "{what} on {backend:?}, {threads} threads"
+            );
+        }
+    }
+    kernels::set_threads(1);
+    assert!(kernels::select(kernels::available()[0]));
+    scalar
+}
+
+const SHAPES: [(usize, usize, usize); 6] = [
+    (8, 64, 1),
+    (16, 96, 3),
+    (13, 32, 4),
+    (40, 576, 9),
+    (24, 1536, 5),
+    (1, 64, 2),
+];
+
+#[test]
+fn packed_matmul_is_the_same_everywhere_and_right() {
+    for width in [CodeWidth::Nibble, CodeWidth::Byte] {
+        for (rows, cols, tokens) in SHAPES {
+            let m = packed(width, rows, cols);
+            let x = numbers(99, tokens * cols);
+            let y = same_bits_everywhere("packed_matmul", || {
+                let mut a = Activations::default();
+                a.quantize(&x, cols);
+                let mut y = vec![0.0; tokens * rows];
+                packed_matmul(&m.view(), &a, &mut y);
+                y
+            });
+            let mut w = vec![0.0; cols];
+            for r in 0..rows {
+                m.dequantize_row(r, &mut w);
+                for t in 0..tokens {
+                    let x = &x[t * cols..][..cols];
+                    let exact: f64 = w
+                        .iter()
+                        .zip(x)
+                        .map(|(&w, &x)| f64::from(w) * f64::from(x))
+                        .sum();
+                    // Rounding an activation costs at most half a step, max|x| / 254, of its group.
+                    let bound: f64 = w
+                        .chunks(64)
+                        .zip(x.chunks(64))
+                        .map(|(w, x)| {
+                            let largest = x.iter().fold(0.0f32, |m, x| m.max(x.abs()));
+                            let weight: f32 = w.iter().map(|w| w.abs()).sum();
+                            f64::from(largest / 254.0 * weight)
+                        })
+                        .sum();
+                    let error = (f64::from(y[t * rows + r]) - exact).abs();
+                    assert!(
+                        error <= 1.001 * bound + 1e-5,
+                        "{width:?} {rows}x{cols} [{t}][{r}]: {error} > {bound}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_batch_is_the_same_as_its_tokens_alone() {
+    let _turn = exclusive();
+    for width in [CodeWidth::Nibble, CodeWidth::Byte] {
+        for (rows, cols, tokens) in SHAPES {
+            let m = packed(width, rows, cols);
+            let x = numbers(5, tokens * cols);
+            let run = |x: &[f32]| {
+                let mut a = Activations::default();
+                a.quantize(x, cols);
+                let mut y = vec![0.0; x.len() / cols * rows];
+                packed_matmul(&m.view(), &a, &mut y);
+                y
+            };
+            let alone: Vec<f32> = x.chunks(cols).flat_map(&run).collect();
+            assert_eq!(run(&x), alone, "{width:?} {rows}x{cols}, {tokens} tokens");
+        }
+    }
+}
+
+#[test]
+fn the_largest_sums_do_not_overflow() {
+    // Every code, scale, offset and activation at its limit.
+    for width in [CodeWidth::Nibble, CodeWidth::Byte] {
+        let cols = 128;
+        let mut m = PackedMatrix::zeros(width, 8, cols).unwrap();
+        for (row, sign) in (0..8).zip([1i16, -1].into_iter().cycle()) {
+            let group = smollm_web::int4::Group {
+                codes: [width.max_code(); 32],
+                scale: 255,
+                offset: sign * 32_767,
+            };
+            m.set_row(row, 1.0, &[group; 4]);
+        }
+        for sign in [1.0, -1.0] {
+            let x = vec![sign * 127.0; cols];
+            let y = same_bits_everywhere("extremes", || {
+                let mut a = Activations::default();
+                a.quantize(&x, cols);
+                let mut y = vec![0.0; 8];
+                packed_matmul(&m.view(), &a, &mut y);
+                y
+            });
+            for (row, offset) in (0..8).zip([1.0, -1.0].into_iter().cycle()) {
+                let w = f64::from(width.max_code()) * 255.0 + offset * 32_767.0;
+                let exact = f64::from(sign) * 127.0 * cols as f64 * w;
+                let error = (f64::from(y[row]) - exact).abs();
+                assert!(
+                    error <= exact.abs() * 1e-6,
+                    "{width:?} {row}: {} not {exact}",
+                    y[row]
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn float_kernels_are_the_same_everywhere_and_right() {
+    let (rows, cols, tokens) = (19, 96, 3);
+    let (w, x) = (numbers(1, rows * cols), numbers(2, tokens * cols));
+    let y = same_bits_everywhere("dense_matmul", || {
+        let mut y = vec![0.0; tokens * rows];
+        dense_matmul(&w, &x, cols, &mut y);
+        y
+    });
+    for t in 0..tokens {
+        for r in 0..rows {
+            let pairs = w[r * cols..][..cols].iter().zip(&x[t * cols..]);
+            let exact: f64 = pairs.map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
+            assert!((f64::from(y[t * rows + r]) - exact).abs() < 1e-4);
+        }
+    }
+
+    let gain = numbers(3, cols);
+    let y = same_bits_everywhere("rms_norm", || {
+        let mut y = vec![0.0; x.len()];
+        rms_norm(&x, &gain, 1e-5, &mut y);
+        y
+    });
+    for (x, y) in x.chunks(cols).zip(y.chunks(cols)) {
+        let mean = x.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / cols as f64;
+        for ((&x, &y), &g) in x.iter().zip(y).zip(&gain) {
+            let exact = f64::from(x) / (mean + 1e-5).sqrt() * f64::from(g);
+            assert!((f64::from(y) - exact).abs() < 1e-5);
+        }
+    }
+
+    // Far beyond where e^x is finite, too.
+    let mut both = numbers(4, 2 * cols);
+    for (x, scale) in both
+        .iter_mut()
+        .zip([1.0, 10.0, 100.0, 1000.0].into_iter().cycle())
+    {
+        *x *= scale;
+    }
+    let y = same_bits_everywhere("silu_mul", || {
+        let mut y = vec![0.0; cols];
+        silu_mul(&both, cols, &mut y);
+        y
+    });
+    for i in 0..cols {
+        let (gate, up) = (f64::from(both[i]), f64::from(both[cols + i]));
+        let exact = gate / (1.0 + (-gate).exp()) * up;
+        let error = (f64::from(y[i]) - exact).abs();
+        assert!(
+            error <= exact.abs() * 1e-6 + 1e-30,
+            "silu({gate}) · {up}: {} not {exact}",
+            y[i]
+        );
+    }
+}
+
+#[test]
+fn attention_is_the_same_everywhere_and_right() {
+    for (heads, kv_heads, head_dim, start, tokens) in [
+        (4, 2, 16, 0, 5),
+        (9, 3, 64, 30, 3),
+        (2, 1, 40, 100, 1),
+        (4, 4, 128, 7, 2),
+    ] {
+        let capacity = start + tokens + 3;
+        let shape = AttentionShape {
+            heads,
+            kv_heads,
+            head_dim,
+            capacity,
+        };
+        let q = numbers(1, tokens * heads * head_dim);
+        let keys = numbers(2, kv_heads * capacity * head_dim);
+        let values = numbers(3, keys.len());
+        let out = same_bits_everywhere("attend", || {
+            let mut out = vec![0.0; q.len()];
+            attend(shape, start, &q, &keys, &values, &mut out);
+            out
+        });
+        for t in 0..tokens {
+            for h in 0..heads {
+                let q = &q[(t * heads + h) * head_dim..][..head_dim];
+                let at = |p: usize| (h / (heads / kv_heads) * capacity + p) * head_dim;
+                let scores: Vec<f64> = (0..=start + t)
+                    .map(|p| {
+                        let k = &keys[at(p)..];
+                        let dot: f64 = q.iter().zip(k).map(|(&a, &b)| f64::from(a * b)).sum();
+                        (dot / (head_dim as f64).sqrt()).exp()
+                    })
+                    .collect();
+                let total: f64 = scores.iter().sum();
+                for d in 0..head_dim {
+                    let weighted = scores
+                        .iter()
+                        .enumerate()
+                        .map(|(p, s)| s * f64::from(values[at(p) + d]));
+                    let exact = weighted.sum::<f64>() / total;
+                    let got = f64::from(out[(t * heads + h) * head_dim + d]);
+                    assert!(
+                        (got - exact).abs() < 1e-4 * (1.0 + exact.abs()),
+                        "{got} not {exact}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn rope_turns_pairs() {
+    let mut head = [1.0, 2.0, 3.0, 4.0];
+    let (sin, cos) = (0.6f32, 0.8f32);
+    rope(&mut head, &[cos, 1.0], &[sin, 0.0]);
+    assert_eq!(
+        head,
+        [1.0 * cos - 3.0 * sin, 2.0, 3.0 * cos + 1.0 * sin, 4.0]
+    );
+}
+
+#[test]
+fn argmax_takes_the_first_of_equals_and_no_nan() {
+    assert_eq!(argmax(&[]), None);
+    assert_eq!(argmax(&[1.0, 3.0, 3.0]), Some(1));
+    assert_eq!(argmax(&[f32::NAN, -1.0, f32::NAN]), Some(1));
+    assert_eq!(argmax(&[f32::NEG_INFINITY; 3]), Some(0));
+}
