@@ -8,9 +8,17 @@
 //! Before the first tensor is handed over, a file's whole tensor table has been compared with the
 //! [`ModelConfig`]: names, shapes, types, offsets.
 
+pub mod gguf;
+pub mod safetensors;
+mod stream;
+
+pub use gguf::{GgufHeader, GgufReader, GgufSink};
+pub use safetensors::SafetensorsReader;
+
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 use candle_core::quantized::GgmlDType;
+use std::collections::HashSet;
 use std::fmt;
 
 /// A tensor of one transformer block. Shapes are `[out, in]` for `x W^T`, in elements.
@@ -149,6 +157,20 @@ pub trait TensorSink {
     fn tensor(&mut self, info: &TensorInfo, data: &[u8]) -> Result<()>;
 }
 
+/// How far a reader has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Progress {
+    /// Bytes fed so far, over all files.
+    pub bytes_seen: u64,
+    /// Bytes of all files whose header is known, to the end of their last tensor. `None` until the
+    /// first header is complete.
+    pub bytes_total: Option<u64>,
+    /// Tensors the sink has had.
+    pub tensors_done: usize,
+    /// Tensors a model of this config has. 0 until the config is known.
+    pub tensors_total: usize,
+}
+
 /// A shape as messages spell it: `576x192`.
 struct Dims<'a>(&'a [usize]);
 
@@ -162,15 +184,120 @@ impl fmt::Display for Dims<'_> {
     }
 }
 
-/// Compares a tensor's shape with the config's.
-fn check_shape(name: &str, role: TensorRole, shape: &[usize], config: &ModelConfig) -> Result<()> {
-    let expected = role.shape(config);
-    if shape == expected {
-        return Ok(());
+/// Sees to it that the files hold every tensor of the config once, each in its shape.
+struct Checklist {
+    config: ModelConfig,
+    seen: HashSet<TensorRole>,
+    /// How the format at hand spells a role.
+    name_of: fn(TensorRole) -> String,
+}
+
+impl Checklist {
+    fn new(config: ModelConfig, name_of: fn(TensorRole) -> String) -> Self {
+        Self {
+            config,
+            seen: HashSet::new(),
+            name_of,
+        }
     }
-    Err(Error::not_a_model(format!(
-        "tensor {name}: expected {}, found {}",
-        Dims(&expected),
-        Dims(shape)
-    )))
+
+    /// Ticks off the tensor `name`; `role` is what the name says, if it says anything.
+    fn tick(
+        &mut self,
+        name: &str,
+        role: Option<TensorRole>,
+        shape: &[usize],
+    ) -> Result<TensorRole> {
+        let role = role
+            .filter(|role| role.exists_in(&self.config))
+            .ok_or_else(|| {
+                Error::not_a_model(format!(
+                    "tensor {name}: a {} model of {} layers has no such tensor",
+                    self.config.architecture.name(),
+                    self.config.num_hidden_layers
+                ))
+            })?;
+        let expected = role.shape(&self.config);
+        if shape != expected {
+            return Err(Error::not_a_model(format!(
+                "tensor {name}: expected {}, found {}",
+                Dims(&expected),
+                Dims(shape)
+            )));
+        }
+        if !self.seen.insert(role) {
+            return Err(Error::not_a_model(format!("tensor {name}: appears twice")));
+        }
+        Ok(role)
+    }
+
+    fn expect_complete(&self) -> Result<()> {
+        let mut missing = TensorRole::all(&self.config).filter(|role| !self.seen.contains(role));
+        let Some(first) = missing.next() else {
+            return Ok(());
+        };
+        let first = (self.name_of)(first);
+        Err(Error::not_a_model(match missing.count() {
+            0 => format!("tensor {first} is missing"),
+            more => format!("tensor {first} and {more} more are missing"),
+        }))
+    }
+
+    fn total(&self) -> usize {
+        TensorRole::all(&self.config).count()
+    }
+}
+
+/// Spells the name of a block's tensor, or reads it: `<prefix><index>.<part>`.
+fn layer_role(name: &str, prefix: &str, parts: &[(LayerPart, &str)]) -> Option<TensorRole> {
+    let (index, part) = name.strip_prefix(prefix)?.split_once('.')?;
+    // "+1" and "01" parse as numbers but name no tensor.
+    if index.is_empty() || (index.len() > 1 && index.starts_with('0')) {
+        return None;
+    }
+    if !index.bytes().all(|digit| digit.is_ascii_digit()) {
+        return None;
+    }
+    let index = index.parse().ok()?;
+    let (part, _) = *parts.iter().find(|(_, spelled)| *spelled == part)?;
+    Some(TensorRole::Layer { index, part })
+}
+
+/// The other way round. `parts` holds every part.
+fn layer_name(
+    index: usize,
+    part: LayerPart,
+    prefix: &str,
+    parts: &[(LayerPart, &'static str)],
+) -> String {
+    let spelled = parts.iter().find(|(known, _)| *known == part);
+    format!("{prefix}{index}.{}", spelled.map_or("", |(_, s)| s))
+}
+
+/// What bytes that should have been a model probably are, for a message.
+fn guess(start: &[u8]) -> &'static str {
+    let start = start.trim_ascii_start();
+    if start.starts_with(b"<") {
+        " - is this an HTML page?"
+    } else if start.starts_with(b"vers") {
+        " - is this a Git LFS pointer?"
+    } else if start.starts_with(b"{") {
+        " - is this a JSON file?"
+    } else if start.starts_with(b"PK") || start.starts_with(&[0x1f, 0x8b]) {
+        " - is this an archive?"
+    } else if start.starts_with(b"GGUF") {
+        " - is this a GGUF file?"
+    } else {
+        ""
+    }
+}
+
+/// Bytes as a message shows them: printable ASCII as itself, the rest escaped.
+fn shown(bytes: &[u8]) -> String {
+    format!("'{}'", bytes.escape_ascii())
+}
+
+/// What a reader answers after it has failed once: its place in the file is lost.
+fn failed_before() -> Error {
+    Error::not_a_model("reading stopped at an earlier error; start a new load")
 }
