@@ -3,9 +3,6 @@
 # Sourced after `set -euo pipefail`. Progress goes to stderr, so that a script's stdout is its result.
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-# cargo install puts this project's tools here, where they cannot disturb anybody's own versions.
-TOOLS=$ROOT/.tools
-export PATH="$TOOLS/bin:$PATH"
 
 say() { printf '%s\n' "$*" >&2; }
 step() { printf '\n== %s\n' "$*" >&2; }
@@ -27,35 +24,6 @@ sha256_of() {
   if have sha256sum; then sha256sum "$1"; else shasum -a 256 "$1"; fi | cut -d ' ' -f 1
 }
 
-# lock_version CRATE: the version that Cargo.lock pins.
-lock_version() {
-  awk -v want="name = \"$1\"" '$0 == want { getline; gsub(/version = |"/, ""); print; exit }' "$ROOT/Cargo.lock"
-}
-
-ensure_wasm_target() {
-  need cargo "install Rust with rustup"
-  if [ ! -d "$(rustc --print sysroot)/lib/rustlib/wasm32-unknown-unknown" ]; then
-    step "Rust target wasm32-unknown-unknown"
-    need rustup "it adds the wasm32-unknown-unknown target to the toolchain"
-    rustup target add wasm32-unknown-unknown >&2
-  fi
-}
-
-# ensure_cargo_tool BINARY CRATE VERSION: a matching binary on PATH, installing one if there is none.
-ensure_cargo_tool() {
-  local binary=$1 crate=$2 version=$3
-  if have "$binary" && [ "$("$binary" --version 2>/dev/null | awk '{ print $2 }')" = "$version" ]; then
-    return
-  fi
-  step "$crate $version (once; a few minutes)"
-  cargo install --locked --root "$TOOLS" --version "$version" "$crate" >&2
-}
-
-# The glue code and the module speak a private protocol, so tool and crate must be the same version.
-ensure_wasm_bindgen() { ensure_cargo_tool wasm-bindgen wasm-bindgen-cli "$(lock_version wasm-bindgen)"; }
-
-ensure_wasm_pack() { ensure_cargo_tool wasm-pack wasm-pack 0.15.1; }
-
 # The JavaScript tooling of package-lock.json, again only when the lock file has changed.
 ensure_npm() {
   need node "install Node.js 20 or later"
@@ -63,8 +31,8 @@ ensure_npm() {
   local stamp=$ROOT/node_modules/.installed-from
   if ! cmp -s "$ROOT/package-lock.json" "$stamp"; then
     step "JavaScript tooling (npm ci)"
-    (cd "$ROOT" && npm ci --ignore-scripts --no-audit --no-fund >&2)
-    cp "$ROOT/package-lock.json" "$stamp"
+    (cd "$ROOT" && npm ci --ignore-scripts --no-audit --no-fund >&2) &&
+      cp "$ROOT/package-lock.json" "$stamp"
   fi
 }
 
@@ -118,8 +86,11 @@ ensure_browsers() {
   if [ ${#missing[@]} -gt 0 ]; then
     apt_install "${packages[@]}" || true
     for browser in "${missing[@]}"; do
-      "find_$browser" >/dev/null || die "$browser is missing and cannot be installed from here:" \
-        "install it (Debian: ${packages[*]}), or name its program in $(upper "$browser")"
+      if ! "find_$browser" >/dev/null; then
+        say "$browser is missing and cannot be installed from here: install it" \
+          "(Debian: ${packages[*]}), or name its program in $(upper "$browser")"
+        return 1
+      fi
     done
   fi
   for browser in "$@"; do
