@@ -241,18 +241,24 @@ class Transfer {
   /** @template T @param {Promise<T>} promise @returns {Promise<T>} */
   async #timed(promise) {
     const { name, stallMs = 30_000 } = this.options;
+    const cut = this.#cut;
+    let onCut = () => {};
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     let timer;
-    const stalled = new Promise((_, reject) => {
+    const broken = new Promise((_, reject) => {
+      // Not left to the fetch alone: a stream that hangs may not notice.
+      onCut = () => reject(new DOMException("the connection was cut", "AbortError"));
+      cut.signal.addEventListener("abort", onCut, { once: true });
       timer = setTimeout(() => {
         reject(transient(new SmolLMError("network", `${name}: no byte for ${stallMs / 1000} s`)));
-        this.#cut.abort();
+        cut.abort();
       }, stallMs);
     });
     try {
-      return /** @type {T} */ (await Promise.race([promise, stalled]));
+      return /** @type {T} */ (await Promise.race([promise, broken]));
     } finally {
       clearTimeout(timer);
+      cut.signal.removeEventListener("abort", onCut);
     }
   }
 

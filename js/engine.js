@@ -335,6 +335,8 @@ function createTurn() {
   /** @type {(() => void)[]} */
   const waiting = [];
   port1.onmessage = () => waiting.shift()?.();
+  // Node would wait for more messages for ever.
+  /** @type {any} */ (port1).unref?.();
   return () => /** @type {Promise<void>} */ (new Promise((resolve) => {
     waiting.push(resolve);
     port2.postMessage(null);

@@ -1,0 +1,137 @@
+/**
+ * A scripted stand-in for the wasm build, with the same exports (src/wasm/): the package and the
+ * page can be tested without weights. It understands the same calls, "tokenizes" by words, and
+ * answers from a script in the last message:
+ *
+ *   say: text        answers with that text        long: 500    answers with 500 words
+ *   slow: 20 text    20 ms a token                 trap         crashes as wasm does
+ *   fail             throws a typed error          anything else is echoed
+ */
+const WORDS = /\s*\S+/g;
+
+export default async function init() {
+  return { memory: new WebAssembly.Memory({ initial: 16 }) };
+}
+
+export function kernel_name() {
+  return "fake";
+}
+
+function coded(code, message) {
+  return Object.assign(new Error(message), { code });
+}
+
+function wait(ms) {
+  const until = performance.now() + ms;
+  while (performance.now() < until);
+}
+
+export class SmolLMInstruct {
+  #words = [];
+  #bytes = 0;
+  #format = "";
+  #context = 2048;
+  #plan = null;
+  #cached = new Set();
+
+  begin_load(spec) {
+    const { format, context_length } = JSON.parse(spec);
+    this.#format = format;
+    this.#context = context_length ?? 2048;
+  }
+
+  begin_file() {}
+
+  feed(chunk) {
+    this.#bytes += chunk.length;
+  }
+
+  finish_load() {
+    if (this.#bytes < 100) throw coded("not_a_model", `tensor table: truncated after ${this.#bytes} bytes`);
+    return JSON.stringify({
+      model: "Fake", architecture: this.#format === "gguf" ? "llama" : "smollm3", parameters: 1000,
+      quantization: "none", context_length: this.#context, kernel: "fake",
+      weight_bytes: this.#bytes, memory_bytes: 1 << 20,
+    });
+  }
+
+  tokenize(text) {
+    return Uint32Array.from(text.match(WORDS) ?? [], (word) => this.#id(word));
+  }
+
+  detokenize(ids) {
+    return [...ids].map((id) => this.#words[id] ?? "").join("");
+  }
+
+  count_messages(messages) {
+    return this.#prompt(JSON.parse(messages)).length;
+  }
+
+  start(request) {
+    const { messages, max_tokens = Infinity, stop = [], logprobs, top_logprobs = 0 } = JSON.parse(request);
+    const prompt = this.#prompt(messages);
+    if (prompt.length >= this.#context) {
+      throw coded("context_overflow", `prompt of ${prompt.length} tokens does not fit into ${this.#context}`);
+    }
+    const last = messages[messages.length - 1].content;
+    const [, verb, rest] = /^(say|long|slow|trap|fail)(?:: ?([^]*))?$/.exec(last) ?? [null, "say", `You said: ${last}`];
+    const slow = verb === "slow" ? Number(/^\d+/.exec(rest)) : 0;
+    let words = verb === "long" ? Array.from({ length: Number(rest) }, (_, i) => ` word${i}`)
+      : (verb === "slow" ? rest.replace(/^\d+ /, "") : rest ?? "").match(WORDS) ?? [];
+    const text = words.join("");
+    for (const s of stop) {
+      const at = text.indexOf(s);
+      if (at >= 0) words = text.slice(0, at).match(WORDS) ?? [];
+    }
+    const cachedTokens = prompt.filter((word) => this.#cached.has(word)).length;
+    this.#cached = new Set(prompt);
+    this.#plan = {
+      verb, slow, words: words.slice(0, max_tokens), reason: words.length > max_tokens ? "length" : "stop",
+      prompt: prompt.length, prefilled: cachedTokens, cached: cachedTokens, made: 0, logprobs, top: top_logprobs,
+    };
+    return JSON.stringify({ prompt_tokens: prompt.length, cached_tokens: cachedTokens, dropped: [] });
+  }
+
+  step() {
+    const plan = this.#plan;
+    if (!plan) throw coded("invalid_argument", "step: nothing was started");
+    if (plan.prefilled < plan.prompt) {
+      plan.prefilled = Math.min(plan.prompt, plan.prefilled + 32);
+      wait(1);
+      return JSON.stringify({ type: "prefill", done: plan.prefilled - plan.cached, total: plan.prompt - plan.cached });
+    }
+    if (plan.verb === "trap") throw new WebAssembly.RuntimeError("unreachable");
+    if (plan.verb === "fail") throw coded("out_of_memory", "kv cache: no memory for 10 more positions");
+    if (plan.made >= plan.words.length) return this.#done(plan.reason);
+    wait(plan.slow);
+    const text = plan.words[plan.made++];
+    const step = { type: "token", id: this.#id(text), text };
+    if (plan.logprobs) {
+      step.logprob = -0.5;
+      step.top_logprobs = Array.from({ length: plan.top }, (_, i) => ({ token: i ? ` other${i}` : text, logprob: -0.5 - i }));
+    }
+    return JSON.stringify(step);
+  }
+
+  abort() {
+    return this.#done("abort");
+  }
+
+  #done(finish_reason) {
+    const { prompt, made, cached } = this.#plan ?? { prompt: 0, made: 0, cached: 0 };
+    this.#plan = null;
+    return JSON.stringify({
+      type: "done", finish_reason, text: "",
+      usage: { prompt_tokens: prompt, completion_tokens: made, total_tokens: prompt + made, cached_tokens: cached },
+    });
+  }
+
+  #prompt(messages) {
+    return messages.flatMap(({ role, content }) => [role, ...(content.match(WORDS) ?? [])]);
+  }
+
+  #id(word) {
+    const known = this.#words.indexOf(word);
+    return known >= 0 ? known : this.#words.push(word) - 1;
+  }
+}

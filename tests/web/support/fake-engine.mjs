@@ -1,0 +1,66 @@
+/**
+ * The real client and the real worker code, in one thread over a message channel, with the fake
+ * wasm module underneath: what the package does between page and engine, without a browser.
+ */
+import { serve } from "../../../js/engine.js";
+import { SmolLM } from "../../../js/index.js";
+import * as fake from "../fake/smollm_web.js";
+
+/** A Worker as far as the client can tell. */
+export class LocalWorker {
+  #channel = new MessageChannel();
+  #listeners = { message: [], error: [], messageerror: [] };
+  /** Every message the page sent. */
+  sent = [];
+  terminated = false;
+
+  constructor(importModule = async () => fake) {
+    const { port1, port2 } = this.#channel;
+    port1.onmessage = ({ data }) => this.emit("message", { data });
+    const port = { postMessage: (m) => port2.postMessage(m), onmessage: null };
+    port2.onmessage = ({ data }) => { if (!this.terminated) port.onmessage?.({ data }); };
+    serve(port, { importModule });
+  }
+
+  postMessage(message) {
+    this.sent.push(message);
+    if (!this.terminated) this.#channel.port1.postMessage(structuredClone(message));
+  }
+
+  addEventListener(type, listener) {
+    this.#listeners[type].push(listener);
+  }
+
+  emit(type, event) {
+    if (!this.terminated) for (const listener of this.#listeners[type]) listener(event);
+  }
+
+  terminate() {
+    this.terminated = true;
+    this.#channel.port1.close();
+    this.#channel.port2.close();
+  }
+}
+
+/** Bytes that pass for a GGUF file as far as the fake looks. */
+export function fakeGguf(bytes = 1000) {
+  const data = new Uint8Array(bytes);
+  data.set(new TextEncoder().encode("GGUF"));
+  return new File([data], "fake.gguf");
+}
+
+/** An engine over the fake; `worker` is its worker. */
+export async function loadFake(options = {}, model = fakeGguf()) {
+  let worker;
+  // The wasm file is fetched by the worker before the fake ignores it.
+  const realFetch = globalThis.fetch;
+  globalThis.fetch = async (url, init) => (String(url).endsWith("_bg.wasm") ? new Response("") : realFetch(url, init));
+  try {
+    const engine = await SmolLM.load(model, {
+      logLevel: "silent", workerFactory: () => (worker = new LocalWorker()), ...options,
+    });
+    return { engine, worker };
+  } finally {
+    globalThis.fetch = realFetch;
+  }
+}

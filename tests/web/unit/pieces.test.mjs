@@ -1,0 +1,143 @@
+import assert from "node:assert/strict";
+import { createHash, randomBytes } from "node:crypto";
+import { readFile } from "node:fs/promises";
+import { test } from "node:test";
+import { ERROR_CODES, SmolLMError, abortError, fromWire, toSmolLMError, toWire } from "../../../js/errors.js";
+import { createLogger } from "../../../js/log.js";
+import { REGISTRY, resolveModel } from "../../../js/models.js";
+import { checkCompletion, isoDay } from "../../../js/params.js";
+import { chooseBuild, probe } from "../../../js/probe.js";
+import { Sha256 } from "../../../js/sha256.js";
+import { checkContent } from "../../../js/sniff.js";
+
+test("error codes are those of the crate, in its order", async () => {
+  const rust = await readFile(new URL("../../../src/error.rs", import.meta.url), "utf8");
+  const codes = [...rust.matchAll(/Self::\w+ => "(\w+)"/g)].map(([, code]) => code);
+  assert.deepEqual([...ERROR_CODES], codes);
+});
+
+test("an error crosses to the page with its code, name, stack and chain of causes", () => {
+  const error = new SmolLMError("network", "m.gguf: no connection", { cause: new TypeError("failed to fetch", { cause: "dns" }) });
+  const crossed = fromWire(structuredClone(toWire(error)));
+  assert.ok(crossed instanceof SmolLMError);
+  assert.equal(crossed.code, "network");
+  assert.equal(crossed.message, error.message);
+  assert.equal(crossed.stack, error.stack);
+  assert.equal(crossed.cause.name, "TypeError");
+  assert.equal(crossed.cause.cause.message, "dns");
+  assert.equal(fromWire(toWire(abortError(null, "x"))).name, "AbortError");
+});
+
+test("what the wasm engine throws keeps its code; anything else gets the fallback", () => {
+  const coded = Object.assign(new Error("context: full"), { code: "context_overflow" });
+  assert.equal(toSmolLMError(coded, "engine_lost").code, "context_overflow");
+  assert.equal(toSmolLMError(coded, "engine_lost").cause, coded);
+  assert.equal(toSmolLMError(Object.assign(new Error("x"), { code: "E42" }), "engine_lost").code, "engine_lost");
+  assert.equal(toSmolLMError(new DOMException("x", "AbortError"), "network").code, "aborted");
+  assert.equal(toSmolLMError("text", "network", "f").message, "f: text");
+});
+
+test("sha-256 equals the platform's, at every length around the block edges", () => {
+  for (const length of [0, 1, 3, 55, 56, 63, 64, 65, 119, 120, 127, 128, 1000, 65_537]) {
+    const data = randomBytes(length);
+    for (const piece of [1, 7, 64, 100_000]) {
+      if (length / piece > 2000) continue;
+      const hash = new Sha256();
+      for (let at = 0; at < length; at += piece) hash.update(data.subarray(at, at + piece));
+      assert.equal(hash.hex(), createHash("sha256").update(data).digest("hex"), `${length} bytes in pieces of ${piece}`);
+    }
+  }
+});
+
+test("first bytes tell models from everything else", () => {
+  const bytes = (text) => Uint8Array.from(text, (c) => c.charCodeAt(0));
+  checkContent(bytes("GGUF\x03\0\0\0"), "gguf", "m");
+  checkContent(bytes("\x50\0\0\0\0\0\0\0{\"a"), "safetensors", "m");
+  checkContent(bytes("\xef\xbb\xbf [1]"), "json", "m");
+  checkContent(bytes("{% for m in messages %}"), "text", "m");
+  for (const [text, kind] of [
+    ["ggml\0\0\0\0", "gguf"], ["<html>", "gguf"], ["{}", "gguf"], ["PK\x03\x04", "gguf"],
+    ["{\"error\": 1}", "safetensors"], ["\x50\0\0\0\x01\0\0\0{", "safetensors"], ["\x50\0\0\0\0\0\0\0[", "safetensors"], ["abc", "safetensors"],
+    ["not json", "json"], ["<!-- x --><html>", "json"], ["  <!doctype html>", "text"], ["", "text"],
+  ]) {
+    assert.throws(() => checkContent(bytes(text), kind, "m"), { code: "not_a_model" }, JSON.stringify(text));
+  }
+});
+
+test("the build follows what the browser validates", () => {
+  const can = probe();
+  assert.equal(can.simd128, true);
+  assert.deepEqual(probe(undefined && {}), can);
+  assert.deepEqual(probe({ validate: () => false }), { simd128: false, relaxed: false });
+  assert.equal(chooseBuild({ simd128: true, relaxed: true }).build, "relaxed");
+  assert.equal(chooseBuild({ simd128: true, relaxed: false }).build, "simd128");
+  assert.match(chooseBuild({ simd128: true, relaxed: false }).why[0], /no relaxed SIMD/);
+  assert.equal(chooseBuild({ simd128: true, relaxed: true }, "simd128").build, "simd128");
+  assert.throws(() => chooseBuild({ simd128: false, relaxed: false }), { code: "unsupported_browser" });
+  assert.throws(() => chooseBuild({ simd128: true, relaxed: false }, "relaxed"), { code: "unsupported_browser" });
+});
+
+test("model arguments", () => {
+  const where = { modelsUrl: "https://a.example/site/models/", baseUrl: "https://a.example/site/page.html" };
+  const resolve = (model) => resolveModel(model, where);
+  const [{ id, file }] = REGISTRY;
+  assert.deepEqual(resolve(id), { kind: "gguf", file: {
+    name: "SmolLM2-135M-Instruct.Q4_1.gguf", url: `https://a.example/site/models/${file.path}`, bytes: file.bytes, sha256: file.sha256,
+  } });
+  assert.deepEqual(resolve("m/a%20b.gguf?download=1"), { kind: "gguf", file: { name: "a b.gguf", url: "https://a.example/site/m/a%20b.gguf?download=1" } });
+  assert.deepEqual(resolve("/packs/tiny"), { kind: "directory", url: "https://a.example/packs/tiny/" });
+  assert.deepEqual(resolve(new URL("https://b.example/m/?token=1")), { kind: "directory", url: "https://b.example/m/?token=1" });
+  const blob = new Blob(["x"]), named = new File(["x"], "weights.gguf");
+  assert.deepEqual(resolve(blob), { kind: "blobs", files: [{ name: "model.gguf", blob }] });
+  assert.deepEqual(resolve([named]), { kind: "blobs", files: [{ name: "weights.gguf", blob: named }] });
+  for (const bad of ["smollm9", "", undefined, 7, [], ["x"], "javascript:alert(1)", "http://"]) {
+    assert.throws(() => resolve(bad), { code: "invalid_argument" }, String(bad));
+  }
+  assert.throws(() => resolve("smollm9"), /known: smollm2-135m-instruct/);
+});
+
+test("parameters: good ones go through, names and nulls as with OpenAI", () => {
+  const messages = [
+    { role: "developer", content: "be brief" },
+    { role: "user", content: [{ type: "text", text: "a" }, { type: "text", text: "b" }] },
+  ];
+  const args = checkCompletion({
+    model: "x", messages, temperature: 0, top_p: 1, top_k: 0, min_p: 0, repetition_penalty: 1.1, max_tokens: null,
+    max_completion_tokens: 5, stop: "\n", seed: 0, logprobs: true, top_logprobs: 20, n: 1, response_format: { type: "text" },
+    frequency_penalty: 0, logit_bias: {}, tools: [], stream: false, user: "u",
+  });
+  assert.deepEqual(args, {
+    messages: [{ role: "system", content: "be brief" }, { role: "user", content: "ab" }], date: isoDay(new Date()),
+    seed: 0, temperature: 0, top_p: 1, top_k: 0, min_p: 0, repetition_penalty: 1.1, max_tokens: 5, stop: ["\n"], logprobs: true, top_logprobs: 20,
+  });
+  assert.equal(checkCompletion({ messages }, () => 77).seed, 77);
+  assert.equal(isoDay(new Date(2026, 0, 5)), "2026-01-05");
+});
+
+test("parameters: every bad one is named", () => {
+  const messages = [{ role: "user", content: "x" }];
+  for (const [name, values] of Object.entries({
+    temperature: [-1, NaN, Infinity, "1"], top_p: [0, 1.1, "x"], top_k: [-1, 1.5], min_p: [-0.1, 1], repetition_penalty: [0, -1],
+    max_tokens: [0, 1.5, "9"], max_completion_tokens: [0], stop: ["", [""], [7], Array(17).fill("a")], seed: [-1, 0.5, 2 ** 60],
+    logprobs: [1], top_logprobs: [21, -1, 3], n: [2, 0], response_format: [{ type: "json_object" }], tools: [[{}]], tool_choice: ["required"],
+    enable_thinking: ["yes"], stream: ["true"], signal: [{}, 1], onPrefill: [1], frequency_penalty: [0.5], logit_bias: [{ 1: 2 }],
+    max_token: [5], messages: [[], "x", {}],
+  })) {
+    for (const value of values) {
+      assert.throws(() => checkCompletion({ messages, [name]: value }), (error) => error.code === "invalid_argument" && error.message.startsWith(name), `${name} = ${value}`);
+    }
+  }
+  for (const bad of [undefined, null, 1, {}]) assert.throws(() => checkCompletion(bad), { code: "invalid_argument" });
+  for (const message of [null, {}, { role: "robot", content: "" }, { role: "user" }, { role: "user", content: 5 },
+    { role: "user", content: [{ type: "image_url" }] }, { role: "assistant", content: "", tool_calls: [{}] }]) {
+    assert.throws(() => checkCompletion({ messages: [message] }), (error) => error.code === "invalid_argument" && error.message.startsWith("messages[0]"));
+  }
+});
+
+test("log levels", () => {
+  const seen = [];
+  const log = createLogger("warn", ({ level, message }) => seen.push([level, message]));
+  log.error("a"); log.warn("b"); log.info("c"); log.debug("d");
+  createLogger("silent", () => assert.fail()).error("x");
+  assert.deepEqual(seen, [["error", "a"], ["warn", "b"]]);
+});
