@@ -110,6 +110,11 @@ impl ModelConfig {
         config.checked(&|field| gguf::key_of(prefix, field))
     }
 
+    /// Token ids as these files write them: one number, or a list. `None` for anything else.
+    pub fn token_ids(value: &serde_json::Value) -> Option<Vec<TokenId>> {
+        json::token_ids(value)
+    }
+
     /// Width of all query heads together: rows of Q, columns of O.
     pub fn q_dim(&self) -> usize {
         self.num_attention_heads * self.head_dim

@@ -6,6 +6,7 @@ pub mod error;
 pub mod int4;
 pub mod kernels;
 pub mod model;
+pub mod registry;
 pub mod token;
 pub mod weights;
 

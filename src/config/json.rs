@@ -65,7 +65,7 @@ impl<'a> Object<'a> {
 }
 
 /// Token ids, given as one number or a list.
-pub(crate) fn token_ids(value: &Value) -> Option<Vec<TokenId>> {
+pub(super) fn token_ids(value: &Value) -> Option<Vec<TokenId>> {
     let id = |value: &Value| {
         value
             .as_u64()
