@@ -7,6 +7,7 @@ pub mod int4;
 pub mod kernels;
 pub mod model;
 pub mod registry;
+pub mod sampler;
 pub mod token;
 pub mod weights;
 
