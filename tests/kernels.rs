@@ -7,6 +7,12 @@ use smollm_web::kernels::{
 };
 use std::sync::{Mutex, MutexGuard};
 
+// The same tests in a browser, by `scripts/test-wasm`.
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+#[cfg(target_arch = "wasm32")]
+wasm_bindgen_test::wasm_bindgen_test_configure!(run_in_dedicated_worker);
+
 /// The back end is the process's, so tests that change it take turns.
 fn exclusive() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
@@ -34,6 +40,13 @@ fn packed(width: CodeWidth, rows: usize, cols: usize) -> PackedMatrix {
     m
 }
 
+/// A browser's module without shared memory has one thread.
+const THREADS: &[usize] = if cfg!(target_arch = "wasm32") {
+    &[1]
+} else {
+    &[1, 2, 4]
+};
+
 /// Runs `f` on every back end and thread count; all must give the bits of the scalar one.
 fn same_bits_everywhere(what: &str, f: impl Fn() -> Vec<f32>) -> Vec<f32> {
     let _turn = exclusive();
@@ -41,9 +54,9 @@ fn same_bits_everywhere(what: &str, f: impl Fn() -> Vec<f32>) -> Vec<f32> {
     kernels::set_threads(1);
     let scalar = f();
     for &backend in kernels::available() {
-        for threads in [1, 2, 4] {
+        for threads in THREADS {
             assert!(kernels::select(backend));
-            assert_eq!(kernels::set_threads(threads), threads);
+            assert_eq!(kernels::set_threads(*threads), *threads);
             let got = f();
             let bits = |v: &[f32]| v.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
             assert_eq!(

@@ -57,6 +57,7 @@ static POOL: Pool = Pool {
 };
 
 /// Looks at the generation this often before sleeping: some tens of microseconds.
+#[cfg(not(target_arch = "wasm32"))]
 const SPINS: u32 = 20_000;
 
 /// How many threads compute, the caller's among them.

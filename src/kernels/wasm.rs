@@ -9,9 +9,11 @@ pub(super) struct Wasm;
 /// Rows 0–3 and rows 4–7.
 type Pair = (v128, v128);
 
-#[inline(always)]
-fn both(a: Pair, b: Pair, f: impl Fn(v128, v128) -> v128) -> Pair {
-    (f(a.0, b.0), f(a.1, b.1))
+/// One intrinsic on both halves. A macro, because functions with a target feature are no `Fn`.
+macro_rules! both {
+    ($op:ident, $a:expr, $b:expr) => {
+        ($op($a.0, $b.0), $op($a.1, $b.1))
+    };
 }
 
 /// Dot products with `i16x8.relaxed_dot_i8x16_i7x16_s`. Its second operand is read as signed or as
@@ -34,24 +36,20 @@ mod dot {
     }
     #[inline(always)]
     pub(super) unsafe fn dot4(acc: Pair, w: Pair, a: Quad) -> Pair {
-        unsafe {
-            (
-                i16x8_add(acc.0, i16x8_relaxed_dot_i8x16_i7x16(a, w.0)),
-                i16x8_add(acc.1, i16x8_relaxed_dot_i8x16_i7x16(a, w.1)),
-            )
-        }
+        (
+            i16x8_add(acc.0, i16x8_relaxed_dot_i8x16_i7x16(a, w.0)),
+            i16x8_add(acc.1, i16x8_relaxed_dot_i8x16_i7x16(a, w.1)),
+        )
     }
     #[inline(always)]
     pub(super) unsafe fn dot7(acc: Pair, w: Pair, a: Quad) -> Pair {
-        unsafe {
-            let ones = i16x8_splat(1);
-            let lo = i16x8_relaxed_dot_i8x16_i7x16(a, w.0);
-            let hi = i16x8_relaxed_dot_i8x16_i7x16(a, w.1);
-            (
-                i32x4_add(acc.0, i32x4_dot_i16x8(lo, ones)),
-                i32x4_add(acc.1, i32x4_dot_i16x8(hi, ones)),
-            )
-        }
+        let ones = i16x8_splat(1);
+        let lo = i16x8_relaxed_dot_i8x16_i7x16(a, w.0);
+        let hi = i16x8_relaxed_dot_i8x16_i7x16(a, w.1);
+        (
+            i32x4_add(acc.0, i32x4_dot_i16x8(lo, ones)),
+            i32x4_add(acc.1, i32x4_dot_i16x8(hi, ones)),
+        )
     }
 }
 
@@ -187,7 +185,7 @@ impl Simd for Wasm {
     }
     #[inline(always)]
     unsafe fn widen_mul(a: Pair, b: Pair) -> Pair {
-        both(a, b, i32x4_dot_i16x8)
+        both!(i32x4_dot_i16x8, a, b)
     }
     #[inline(always)]
     unsafe fn int_zero() -> Pair {
@@ -195,11 +193,11 @@ impl Simd for Wasm {
     }
     #[inline(always)]
     unsafe fn int_add(a: Pair, b: Pair) -> Pair {
-        both(a, b, i32x4_add)
+        both!(i32x4_add, a, b)
     }
     #[inline(always)]
     unsafe fn int_mul(a: Pair, b: Pair) -> Pair {
-        both(a, b, i32x4_mul)
+        both!(i32x4_mul, a, b)
     }
     #[inline(always)]
     unsafe fn int_to_float(a: Pair) -> Pair {
@@ -223,29 +221,29 @@ impl Simd for Wasm {
     }
     #[inline(always)]
     unsafe fn add(a: Pair, b: Pair) -> Pair {
-        both(a, b, f32x4_add)
+        both!(f32x4_add, a, b)
     }
     #[inline(always)]
     unsafe fn sub(a: Pair, b: Pair) -> Pair {
-        both(a, b, f32x4_sub)
+        both!(f32x4_sub, a, b)
     }
     #[inline(always)]
     unsafe fn mul(a: Pair, b: Pair) -> Pair {
-        both(a, b, f32x4_mul)
+        both!(f32x4_mul, a, b)
     }
     #[inline(always)]
     unsafe fn div(a: Pair, b: Pair) -> Pair {
-        both(a, b, f32x4_div)
+        both!(f32x4_div, a, b)
     }
     #[inline(always)]
     unsafe fn max(a: Pair, b: Pair) -> Pair {
         // pmax(x, y) is `x < y ? y : x`.
-        both(b, a, f32x4_pmax)
+        both!(f32x4_pmax, b, a)
     }
     #[inline(always)]
     unsafe fn min(a: Pair, b: Pair) -> Pair {
         // pmin(x, y) is `y < x ? y : x`.
-        both(b, a, f32x4_pmin)
+        both!(f32x4_pmin, b, a)
     }
     #[inline(always)]
     unsafe fn abs(a: Pair) -> Pair {
