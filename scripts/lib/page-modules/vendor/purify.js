@@ -1,0 +1,2 @@
+// For the type checker: scripts/build copies the library's own module to this place.
+export { default } from "dompurify";

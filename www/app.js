@@ -1,0 +1,125 @@
+/** Puts the page together: kept state in, components mounted, changes drawn once a frame. */
+import { SmolLM } from "./smollm-web/index.js";
+import { mountComposer } from "./components/composer.js";
+import { openEngineDialog, openSystemDialog } from "./components/dialogs.js";
+import { mountToast } from "./components/toast.js";
+import { mountTopBar } from "./components/top-bar.js";
+import { mountTranscript } from "./components/transcript.js";
+import { Controller } from "./controller.js";
+import { setText } from "./dom.js";
+import { fromJson, isAnswering, toJson } from "./logic/conversation.js";
+import { pageOptions } from "./logic/options.js";
+import * as storage from "./storage.js";
+
+/** @param {string} id */
+const byId = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
+
+const options = pageOptions(location.search);
+const bytes = SmolLM.models.list().find(({ id }) => id === options.model)?.bytes ?? 0;
+const controller = new Controller(options, fromJson(storage.readConversation()));
+
+const systemDark = matchMedia("(prefers-color-scheme: dark)");
+const isDark = () => (document.documentElement.dataset.theme ?? (systemDark.matches ? "dark" : "light")) === "dark";
+
+const toast = mountToast(byId("toast"));
+const composer = mountComposer(byId("composer"), {
+  send: (text) => {
+    toast.hide();
+    void controller.send(text);
+  },
+  stop: () => controller.stop(),
+});
+const topBar = mountTopBar(byId("top-bar"), {
+  clear: () => {
+    const before = controller.clear();
+    toast.show("New chat", { label: "Undo", run: () => controller.restore(before) });
+    composer.focus();
+  },
+  editSystemPrompt: () => openSystemDialog(controller.state.conversation.systemPrompt, (text) => {
+    if (text === controller.state.conversation.systemPrompt) return;
+    const before = controller.state.conversation;
+    controller.setSystemPrompt(text);
+    if (before.messages.length > 0) toast.show("New chat with the new system prompt", { label: "Undo", run: () => controller.restore(before) });
+  }),
+  showEngine: () => openEngineDialog(controller.state.info),
+  toggleTheme: () => {
+    const theme = isDark() ? "light" : "dark";
+    document.documentElement.dataset.theme = theme;
+    storage.writeTheme(theme);
+    draw();
+  },
+});
+const transcript = mountTranscript(byId("transcript"), {
+  load: () => void controller.load(),
+  cancelLoad: () => controller.cancelLoad(),
+  suggest: (text) => {
+    void controller.send(text);
+    composer.focus();
+  },
+  retry: () => {
+    void controller.retry();
+    composer.focus();
+  },
+  copied: () => setText(byId("announcer"), "Copied"),
+});
+
+function draw() {
+  const { state } = controller;
+  const { conversation, progress } = state;
+  topBar.update({
+    engine: state.engine,
+    percent: progress && progress.total > 0 ? Math.floor((100 * progress.loaded) / progress.total) : null,
+    name: state.info?.model ?? "",
+    dark: isDark(),
+    empty: conversation.messages.length === 0,
+    custom: conversation.systemPrompt !== null,
+  });
+  transcript.update(state, bytes);
+  composer.update({ answering: isAnswering(conversation) });
+}
+
+let frame = 0;
+let spoken = "";
+controller.addEventListener("change", () => {
+  frame ||= requestAnimationFrame(() => {
+    frame = 0;
+    draw();
+  });
+  announce();
+  keepSoon();
+});
+systemDark.addEventListener("change", draw);
+
+/** Says what a screen reader should say: whole answers, not their pieces. */
+function announce() {
+  const last = controller.state.conversation.messages.at(-1);
+  const now = `${last?.id}:${last?.status}`;
+  if (!last || last.role !== "assistant" || now === spoken || last.status === "streaming") return;
+  spoken = now;
+  setText(byId("announcer"), last.status === "waiting" ? "SmolLM is answering" : last.content);
+}
+
+/** @type {ReturnType<typeof setTimeout> | undefined} */
+let keeping;
+function keepSoon() {
+  keeping ??= setTimeout(keep, 500);
+}
+function keep() {
+  clearTimeout(keeping);
+  keeping = undefined;
+  storage.writeConversation(toJson(controller.state.conversation));
+}
+addEventListener("pagehide", () => { if (keeping !== undefined) keep(); });
+
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && !document.querySelector("dialog[open]") && isAnswering(controller.state.conversation)) {
+    controller.stop();
+    composer.focus();
+  }
+});
+
+draw();
+// On a phone, focus would open the keyboard over the greeting.
+if (matchMedia("(hover: hover)").matches) composer.focus();
+// A visitor who saves data decides about the download; everybody else came to chat.
+if (!(/** @type {any} */ (navigator).connection?.saveData)) void controller.load();

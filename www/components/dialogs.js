@@ -1,0 +1,70 @@
+import { h, icon } from "../dom.js";
+import { formatBytes } from "../logic/format.js";
+
+/**
+ * Asks for a system prompt.
+ *
+ * @param {string | null} current null for the model's own
+ * @param {(text: string | null) => void} save
+ */
+export function openSystemDialog(current, save) {
+  const text = h("textarea", {
+    id: "system-prompt", class: "dialog-text", rows: 6, maxLength: 4000, dir: "auto", value: current ?? "",
+    placeholder: "You are a helpful AI assistant named SmolLM.",
+  });
+  const done = () => {
+    save(text.value.trim() || null);
+    dialog.close();
+  };
+  const dialog = openDialog("System prompt", [
+    h("p", { class: "dialog-lead", id: "system-prompt-about" },
+      "Tells the model who it is and how to answer. Changing it starts a new chat."),
+    h("label", { class: "visually-hidden", for: "system-prompt" }, "System prompt"),
+    text,
+  ], [
+    h("button", { class: "quiet-button", type: "button", hidden: current === null, onclick: () => { save(null); dialog.close(); } }, "Use the model's own"),
+    h("button", { class: "quiet-button", type: "button", onclick: () => dialog.close() }, "Cancel"),
+    h("button", { class: "main-button", type: "button", onclick: done }, "Save"),
+  ]);
+  text.setAttribute("aria-describedby", "system-prompt-about");
+  text.addEventListener("keydown", (event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) done(); });
+  text.focus();
+}
+
+/** What runs here, and why so. @param {import("../smollm-web/index.js").EngineInfo | null} info */
+export function openEngineDialog(info) {
+  /** @type {[string, string][]} */
+  const rows = info ? [
+    ["Model", info.model],
+    ["Parameters", `${(info.parameters / 1e6).toFixed(0)} million, ${info.quantization}`],
+    ["Context", `${info.contextLength.toLocaleString("en")} tokens`],
+    ["Kernel", info.kernel],
+    ["Threads", String(info.threads)],
+    ["Weights", formatBytes(info.weightBytes)],
+    ["Memory", formatBytes(info.memoryBytes)],
+    ["Cross-origin isolated", info.crossOriginIsolated ? "yes" : "no"],
+  ] : [];
+  openDialog("The engine", info ? [
+    h("dl", { class: "facts" }, ...rows.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])),
+    h("ul", { class: "why" }, ...info.why.map((reason) => h("li", {}, reason))),
+    h("p", { class: "dialog-lead" }, "The model runs in a worker of this tab, on the processor. After its download, no request leaves the page."),
+  ] : [h("p", { class: "dialog-lead" }, "No model is loaded yet.")], []);
+}
+
+/** @param {string} title @param {(Node | string)[]} content @param {Node[]} actions */
+function openDialog(title, content, actions) {
+  const dialog = h("dialog", { class: "dialog", "aria-label": title },
+    h("header", { class: "dialog-head" }, h("h2", {}, title),
+      h("button", { class: "icon-button", type: "button", "aria-label": "Close", onclick: () => dialog.close() }, icon("close"))),
+    h("div", { class: "dialog-body" }, ...content),
+    actions.length > 0 && h("footer", { class: "dialog-actions" }, ...actions));
+  // A click on the backdrop lands on the dialog itself, outside its box.
+  dialog.addEventListener("click", ({ target, clientX: x, clientY: y }) => {
+    const { left, right, top, bottom } = dialog.getBoundingClientRect();
+    if (target === dialog && (x < left || x > right || y < top || y > bottom)) dialog.close();
+  });
+  dialog.addEventListener("close", () => dialog.remove());
+  document.body.append(dialog);
+  dialog.showModal();
+  return dialog;
+}
