@@ -96,21 +96,22 @@ unsafe fn heads_range_with<S: Simd>(task: &Task<'_>, range: Range<usize>) {
         head_dim,
         capacity,
     } = task.shape;
-    SCORES.with_borrow_mut(|scores| {
-        for i in range {
-            let (token, head) = (i / heads, i % heads);
-            let seen = task.start + token + 1;
-            let q = &task.q[i * head_dim..][..head_dim];
-            let kv = head / (heads / kv_heads) * capacity * head_dim;
-            let keys = &task.keys[kv..][..seen * head_dim];
-            let values = &task.values[kv..][..seen * head_dim];
-            // SAFETY: output i lies within (tokens, heads, head_dim), and is this task's alone.
-            unsafe {
-                let out = std::slice::from_raw_parts_mut(task.out.0.add(i * head_dim), head_dim);
-                one_head::<S>(q, keys, values, scores, out);
-            }
+    // Taken and put back: a closure of `with` would not be compiled for the back end's instructions.
+    let mut scores = SCORES.take();
+    for i in range {
+        let (token, head) = (i / heads, i % heads);
+        let seen = task.start + token + 1;
+        let q = &task.q[i * head_dim..][..head_dim];
+        let kv = head / (heads / kv_heads) * capacity * head_dim;
+        let keys = &task.keys[kv..][..seen * head_dim];
+        let values = &task.values[kv..][..seen * head_dim];
+        // SAFETY: output i lies within (tokens, heads, head_dim), and is this task's alone.
+        unsafe {
+            let out = std::slice::from_raw_parts_mut(task.out.0.add(i * head_dim), head_dim);
+            one_head::<S>(q, keys, values, &mut scores, out);
         }
-    });
+    }
+    SCORES.set(scores);
 }
 
 /// # Safety
@@ -129,8 +130,10 @@ unsafe fn one_head<S: Simd>(
     unsafe {
         let scale = 1.0 / (head_dim as f32).sqrt();
         scores.clear();
-        scores.extend(keys.chunks_exact(head_dim).map(|k| dot::<S>(q, k) * scale));
         scores.resize(seen.next_multiple_of(8), f32::NEG_INFINITY);
+        for (score, key) in scores.iter_mut().zip(keys.chunks_exact(head_dim)) {
+            *score = dot::<S>(q, key) * scale;
+        }
         let mut largest = S::splat(f32::NEG_INFINITY);
         for s in scores.chunks_exact(8) {
             largest = S::max(S::load(s.as_ptr()), largest);
@@ -178,8 +181,8 @@ unsafe fn weighted_sum<S: Simd, const N: usize>(
         for (v, &p) in values.chunks_exact(head_dim).zip(p) {
             let p = S::splat(p);
             let v = v.as_ptr().add(column);
-            for (n, acc) in acc.iter_mut().enumerate() {
-                *acc = S::add(*acc, S::mul(p, S::load(v.add(8 * n))));
+            for n in 0..N {
+                acc[n] = S::add(acc[n], S::mul(p, S::load(v.add(8 * n))));
             }
         }
         for (n, &acc) in acc.iter().enumerate() {

@@ -76,15 +76,18 @@ unsafe fn multiply_with<S: Simd>(
                     all_tokens::<S, true, false>(p, a, dst, w.rows);
                 }
             }
-            CodeWidth::Nibble => UNPACKED.with_borrow_mut(|bytes| {
+            CodeWidth::Nibble => {
+                // Taken and put back: a closure of `with` would not be compiled for the back end's instructions.
+                let mut bytes = UNPACKED.take();
                 bytes.resize(padded_groups(w.cols) * CodeWidth::Byte.group_bytes(), 0);
                 for panel in range {
                     let mut p = Panel::new(w, panel);
-                    unpack::<S>(p.codes, bytes);
+                    unpack::<S>(p.codes, &mut bytes);
                     p.codes = bytes.as_ptr();
                     all_tokens::<S, false, false>(p, a, dst, w.rows);
                 }
-            }),
+                UNPACKED.set(bytes);
+            }
         }
     }
 }
@@ -174,20 +177,20 @@ unsafe fn tile<S: Simd, const T: usize, const NIBBLES: bool, const WIDE: bool>(
 ) {
     // SAFETY: every pointer stays within what `check` and `Activations::quantize` sized.
     unsafe {
-        let quads: [*const u8; T] =
-            std::array::from_fn(|t| a.quads.as_ptr().add((first + t) * a.token_bytes));
+        let quads = a.quads.as_ptr().add(first * a.token_bytes);
         let mut total = [S::splat(0.0); T];
         for group in 0..p.groups {
             let cell = |t: usize| (first + t) * p.groups + group;
             let offsets = S::load_half(p.offsets.add(group * 2 * PANEL));
-            let mut exact: [S::Int; T] = std::array::from_fn(|t| {
+            let mut exact = [S::int_zero(); T];
+            for t in 0..T {
                 let sums = a.sums.as_ptr().add(2 * cell(t));
-                S::widen_mul(offsets, S::splat_pair(*sums, *sums.add(1)))
-            });
+                exact[t] = S::widen_mul(offsets, S::splat_pair(*sums, *sums.add(1)));
+            }
             for half in 0..2 {
                 let at = 2 * group + half;
                 let quad = |t: usize, i: usize| {
-                    S::load_quad(quads[t].add((at * GROUP_QUADS / 2 + i) * S::QUAD_BYTES))
+                    quads.add(t * a.token_bytes + (at * GROUP_QUADS / 2 + i) * S::QUAD_BYTES)
                 };
                 let scales = p.scales.add(at * PANEL);
                 if WIDE {
@@ -195,7 +198,7 @@ unsafe fn tile<S: Simd, const T: usize, const NIBBLES: bool, const WIDE: bool>(
                     for i in 0..8 {
                         let w = S::load_bytes(p.codes.add((at * 8 + i) * 32));
                         for t in 0..T {
-                            acc[t] = S::dot7(acc[t], w, quad(t, i));
+                            acc[t] = S::dot7(acc[t], w, S::load_quad(quad(t, i)));
                         }
                     }
                     let scales = S::load_scales_int(scales);
@@ -213,8 +216,8 @@ unsafe fn tile<S: Simd, const T: usize, const NIBBLES: bool, const WIDE: bool>(
                             (S::load_bytes(w), S::load_bytes(w.add(32)))
                         };
                         for t in 0..T {
-                            acc[t] = S::dot4(acc[t], even, quad(t, 2 * i));
-                            acc[t] = S::dot4(acc[t], odd, quad(t, 2 * i + 1));
+                            acc[t] = S::dot4(acc[t], even, S::load_quad(quad(t, 2 * i)));
+                            acc[t] = S::dot4(acc[t], odd, S::load_quad(quad(t, 2 * i + 1)));
                         }
                     }
                     let scales = S::load_scales_half(scales);
