@@ -1,12 +1,14 @@
 //! The arithmetic of inference, and the only room with unsafe code.
 //!
-//! Every operation is written once, generically over [`simd::Simd`], whose `scalar` implementation
+//! Every operation is written once, generically over `simd::Simd`, whose `scalar` implementation
 //! is its definition. All back ends give the same bits, whatever the batch and the thread count:
 //! integer sums are exact, float sums have a fixed order, a product is rounded before it is added
 //! (no fused multiply-add), and exp is our own polynomial.
 //!
 //! Public functions are safe: they check every length they rely on before the first raw access.
 #![allow(unsafe_code)]
+// Register tiles are read by index: the same `t` picks an accumulator, a token and a scale.
+#![allow(clippy::needless_range_loop)]
 
 mod activations;
 mod attention;

@@ -1,6 +1,6 @@
 //! GGUF files, versions 2 and 3.
 //!
-//! [`scan`] finds the header's end and refuses absurd headers, Candle parses the header's bytes, and
+//! `scan` finds the header's end and refuses absurd headers, Candle parses the header's bytes, and
 //! the tensors behind it are cut from the stream as it comes.
 
 mod ggml_type;

@@ -68,11 +68,8 @@ fn resolve(path: &Path, specifier: &str) -> Option<PathBuf> {
     let mut target = path.parent()?.to_path_buf();
     for part in Path::new(specifier).components() {
         match part {
-            Component::ParentDir => {
-                if !target.pop() {
-                    return None;
-                }
-            }
+            Component::ParentDir if target.pop() => {}
+            Component::ParentDir => return None,
             Component::Normal(part) => target.push(part),
             _ => {}
         }
