@@ -7,7 +7,7 @@ import { SmolLMError } from "./errors.js";
  * @typedef {import("./client.js").LoadOptions} LoadOptions
  * @typedef {import("./params.js").SamplingParams} SamplingParams
  *
- * @typedef {{ role: "user" | "assistant", content: string }} HistoryMessage
+ * @typedef {{ role: "system" | "user" | "assistant", content: string }} HistoryMessage
  *
  * @typedef {object} AnswerOptions
  * @property {(text: string) => void} [onToken] called with each new piece of the answer
@@ -15,8 +15,8 @@ import { SmolLMError } from "./errors.js";
  *
  * @typedef {LoadOptions & { systemPrompt?: string, sampling?: SamplingParams,
  *   onDropped?: (messages: { role: string, content: string }[]) => void }} ChatOptions
- *   `sampling`: defaults for every answer; `onDropped`: told of messages that no longer fitted into
- *   the context (they stay in the history)
+ *   `sampling`: defaults for every answer; `onDropped`: told of the oldest messages when they no
+ *   longer fit into the context and are forgotten
  */
 
 export class SmolLMChat {
@@ -40,7 +40,7 @@ export class SmolLMChat {
   constructor(model, options = {}) {
     this.#model = model;
     this.#options = options;
-    this.#systemPrompt = options.systemPrompt ?? null;
+    this.#systemPrompt = options.systemPrompt?.trim() ? options.systemPrompt : null;
     if (model instanceof SmolLM) this.#engine = model;
   }
 
@@ -71,16 +71,19 @@ export class SmolLMChat {
     return this.#inTurn(async () => {
       const before = this.#history;
       const question = userMessage(message, "chat");
-      let answer = "";
+      let answer = "", dropped = 0;
       const remember = () => {
         // Cleared or given a new system prompt meanwhile: the answer belongs to a conversation that is gone.
         if (this.#history !== before) return;
-        this.#history = Object.freeze([...before, question, { role: /** @type {const} */ ("assistant"), content: answer }]);
+        this.#history = Object.freeze([...before.slice(dropped), question, { role: /** @type {const} */ ("assistant"), content: answer }]);
       };
       try {
         await this.#answer([...before, question], options, (text) => {
           answer += text;
           options.onToken?.(text);
+        }, (messages) => {
+          dropped = messages.length;
+          this.#options.onDropped?.(messages);
         });
       } catch (error) {
         if (answer && error instanceof SmolLMError && error.code === "aborted") remember();
@@ -109,12 +112,15 @@ export class SmolLMChat {
     });
   }
 
-  /** Sets the system prompt, `null` for the model's own, and starts the conversation afresh. @param {string | null} text */
+  /**
+   * Sets the system prompt and starts the conversation afresh; `null` or "" gives the model's own back.
+   * @param {string | null} text
+   */
   setSystemPrompt(text) {
     if (text !== null && typeof text !== "string") {
       throw new SmolLMError("invalid_argument", "setSystemPrompt: expected text or null");
     }
-    this.#systemPrompt = text;
+    this.#systemPrompt = text?.trim() ? text : null;
     this.clearConversation();
   }
 
@@ -123,9 +129,14 @@ export class SmolLMChat {
     this.#history = Object.freeze([]);
   }
 
-  /** What was said, oldest first, without the system prompt. @returns {HistoryMessage[]} */
+  /** The conversation as the model reads it, oldest first: the system prompt if one was set, then what was said. @returns {HistoryMessage[]} */
   getConversationHistory() {
-    return this.#history.map((message) => ({ ...message }));
+    return [...this.#system(), ...this.#history.map((message) => ({ ...message }))];
+  }
+
+  /** @returns {HistoryMessage[]} */
+  #system() {
+    return this.#systemPrompt === null ? [] : [{ role: "system", content: this.#systemPrompt }];
   }
 
   /** Ends the engine, also one that was handed in. */
@@ -150,15 +161,15 @@ export class SmolLMChat {
    * @param {HistoryMessage[]} messages
    * @param {AnswerOptions & SamplingParams} options
    * @param {(text: string) => void} onText
+   * @param {(messages: { role: string, content: string }[]) => void} [onDropped]
    */
-  async #answer(messages, { onToken, ...options }, onText) {
+  async #answer(messages, { onToken, ...options }, onText, onDropped) {
     if (!this.#engine) throw new SmolLMError("engine_lost", "no model is loaded: call initialize() first");
-    const system = this.#systemPrompt === null ? [] : [{ role: /** @type {const} */ ("system"), content: this.#systemPrompt }];
     const stream = await this.#engine.chat.completions.create({
-      ...this.#options.sampling, ...options, messages: [...system, ...messages], stream: true,
+      ...this.#options.sampling, ...options, messages: [...this.#system(), ...messages], stream: true,
     });
     for await (const chunk of stream) {
-      if (chunk.dropped_messages?.length) this.#options.onDropped?.(chunk.dropped_messages);
+      if (chunk.dropped_messages?.length) onDropped?.(chunk.dropped_messages);
       const text = chunk.choices[0].delta.content;
       if (text) onText(text);
     }

@@ -12,7 +12,8 @@ import { checkCompletion } from "./params.js";
  * @typedef {import("./params.js").CompletionParams} CompletionParams
  * @typedef {"stop" | "length" | "abort" | "tool_calls"} FinishReason
  *
- * @typedef {{ token: string, logprob: number, bytes: number[] | null }} TopLogprob
+ * @typedef {{ token: string, token_id: number, logprob: number, bytes: number[] | null }} TopLogprob
+ *   `token_id` is ours; OpenAI has no such field
  * @typedef {TopLogprob & { top_logprobs: TopLogprob[] }} TokenLogprob
  * @typedef {{ content: TokenLogprob[], refusal: null }} ChoiceLogprobs
  *
@@ -32,7 +33,7 @@ import { checkCompletion } from "./params.js";
  *   message: { role: "assistant", content: string, refusal: null } }[]} choices
  * @property {Usage} usage
  * @property {number} seed the seed in use, given or drawn
- * @property {WireMessage[]} dropped_messages messages that no longer fitted into the context
+ * @property {WireMessage[]} dropped_messages oldest messages, left out because all did not fit into the context
  *
  * @typedef {object} ChatCompletionChunk
  * @property {string} id
@@ -65,7 +66,8 @@ export class Completions {
   }
 
   /**
-   * Answers a conversation. With `stream: true`, the promise is fulfilled when the prompt is
+   * Answers a conversation. Where it does not fit into the context, whole oldest exchanges are left
+   * out, and `dropped_messages` says which. With `stream: true`, the promise is fulfilled when the prompt is
    * accepted, and the stream then yields one chunk a token; an abort by `signal` ends it with a
    * chunk whose `finish_reason` is `abort`, then throws an AbortError. Leaving the loop early
    * stops the generation.
@@ -271,8 +273,9 @@ async function collect(stream, seed) {
 /** @param {import("./protocol.js").WireLogprob | undefined} found @returns {ChoiceLogprobs | null} */
 function chunkLogprobs(found) {
   if (!found) return null;
-  const { token, bytes, logprob, top } = found;
-  return { content: [{ token, bytes, logprob, top_logprobs: top }], refusal: null };
+  /** @param {import("./protocol.js").WireAlternative} alternative @returns {TopLogprob} */
+  const shaped = ({ id, token, bytes, logprob }) => ({ token, token_id: id, logprob, bytes });
+  return { content: [{ ...shaped(found), top_logprobs: found.top.map(shaped) }], refusal: null };
 }
 
 function randomId() {

@@ -2,6 +2,7 @@
  * The worker's side: owns the wasm engine, answers calls in turn, and generates one step at a time,
  * letting the message queue in between two steps, so that an abort is seen within one step.
  */
+import { fitMessages } from "./context.js";
 import { SmolLMError, abortError, toSmolLMError, toWire } from "./errors.js";
 import { loadModel } from "./loader.js";
 import { createLogger } from "./log.js";
@@ -33,8 +34,7 @@ import { ModelStore } from "./store.js";
  *   | ({ type: "token" } & StepToken)
  *   | { type: "done", finish_reason: "stop" | "length" | "abort", text: string,
  *       usage: { prompt_tokens: number, completion_tokens: number, cached_tokens: number } }} Step
- * @typedef {{ token: string, bytes?: number[], logprob: number }} StepLogprob
- * @typedef {{ id: number, text: string, token?: string, bytes?: number[], logprob?: number, top_logprobs?: StepLogprob[] }} StepToken
+ * @typedef {{ id: number, text: string, logprob?: number, top_logprobs?: [id: number, logprob: number][] }} StepToken
  *
  * @typedef {{ default(options: { module_or_path: unknown }): Promise<{ memory: WebAssembly.Memory }>,
  *   SmolLMInstruct: new () => WasmEngine, kernel_name(): string }} WasmModule
@@ -65,6 +65,7 @@ class EngineWorker {
   #engine = null;
   /** @type {WebAssembly.Memory | null} */
   #memory = null;
+  #contextLength = 0;
   #log = createLogger("silent");
   #turn = createTurn();
 
@@ -163,6 +164,7 @@ class EngineWorker {
       progress: (progress) => this.port.postMessage({ id, event: { type: "progress", ...progress } }),
     });
     this.#engine = engine;
+    this.#contextLength = Number(found.context_length);
 
     const crossOriginIsolated = Boolean(globalThis.crossOriginIsolated);
     why.push("threads 1: this build runs on one thread"
@@ -173,7 +175,7 @@ class EngineWorker {
       architecture: String(found.architecture ?? ""),
       parameters: Number(found.parameters),
       quantization: String(found.quantization ?? ""),
-      contextLength: Number(found.context_length),
+      contextLength: this.#contextLength,
       threads: 1,
       kernel: String(found.kernel ?? wasm.kernel_name()),
       crossOriginIsolated,
@@ -219,10 +221,14 @@ class EngineWorker {
 
   /** @param {import("./protocol.js").Calls["countTokens"]["args"]} args */
   #countTokens(args) {
-    const engine = this.#ready();
     return "text" in args
-      ? engine.tokenize(args.text, false).length
-      : engine.count_messages(JSON.stringify(args.messages), JSON.stringify({ add_generation_prompt: true, ...args.options }));
+      ? this.#ready().tokenize(args.text, false).length
+      : this.#countMessages(args.messages, args.options);
+  }
+
+  /** @param {readonly import("./protocol.js").WireMessage[]} messages @param {import("./protocol.js").RenderOptions} options */
+  #countMessages(messages, options) {
+    return this.#ready().count_messages(JSON.stringify(messages), JSON.stringify(options));
   }
 
   /**
@@ -232,11 +238,16 @@ class EngineWorker {
   async #generate(args, { message: { id }, abort: { signal } }) {
     const engine = this.#ready();
     const began = performance.now();
-    /** @type {{ prompt_tokens: number, cached_tokens: number, dropped: import("./protocol.js").WireMessage[] }} */
-    const started = JSON.parse(engine.start(JSON.stringify({ kind: "completion", ...args })));
-    this.#log.debug("prompt", started);
+    const { enable_thinking, date } = args;
+    const { messages, dropped } = fitMessages(args.messages, {
+      contextLength: this.#contextLength, maxTokens: args.max_tokens,
+      count: (some) => this.#countMessages(some, { enable_thinking, date }),
+    });
+    /** @type {{ prompt_tokens: number, cached_tokens: number }} */
+    const started = JSON.parse(engine.start(JSON.stringify({ kind: "completion", ...args, messages })));
+    this.#log.debug("prompt", { ...started, dropped: dropped.length });
     this.port.postMessage({ id, event: {
-      type: "start", promptTokens: started.prompt_tokens, cachedTokens: started.cached_tokens, dropped: started.dropped ?? [],
+      type: "start", promptTokens: started.prompt_tokens, cachedTokens: started.cached_tokens, dropped,
     } });
 
     /** @type {WireToken[]} */
@@ -257,7 +268,7 @@ class EngineWorker {
         } else if (step.type === "token") {
           const now = performance.now();
           firstAt ||= now;
-          batch.push(wireToken(step));
+          batch.push(wireToken(step, engine));
           if (now - flushedAt >= FLUSH_MS) flush();
         } else {
           if (step.text) batch.push({ id: -1, text: step.text });
@@ -303,22 +314,15 @@ class EngineWorker {
   }
 }
 
-/** @param {StepToken} step @returns {WireToken} */
-function wireToken({ id, text, token, bytes, logprob, top_logprobs }) {
-  if (logprob === undefined || logprob === null) return { id, text };
-  const own = token ?? text;
-  return {
-    id, text,
-    logprob: {
-      token: own, bytes: bytes ?? utf8(own), logprob,
-      top: (top_logprobs ?? []).map((top) => ({ token: top.token, bytes: top.bytes ?? utf8(top.token), logprob: top.logprob })),
-    },
+/** @param {StepToken} step @param {WasmEngine} engine @returns {WireToken} */
+function wireToken({ id, text, logprob, top_logprobs = [] }, engine) {
+  if (typeof logprob !== "number") return { id, text };
+  /** @param {number} tokenId @param {number} value */
+  const described = (tokenId, value) => {
+    const token = engine.detokenize(Uint32Array.of(tokenId));
+    return { id: tokenId, token, bytes: [...new TextEncoder().encode(token)], logprob: value };
   };
-}
-
-/** @param {string} text */
-function utf8(text) {
-  return [...new TextEncoder().encode(text)];
+  return { id, text, logprob: { ...described(id, logprob), top: top_logprobs.map((top) => described(...top)) } };
 }
 
 /** @param {number} count @param {number} ms */

@@ -17,7 +17,7 @@ import { SmolLMError } from "./errors.js";
  * @property {number} [top_k] 0 is off
  * @property {number} [min_p] in [0, 1)
  * @property {number} [repetition_penalty] above 0; 1 is off
- * @property {number} [max_tokens] at most; without it, as many as the context holds
+ * @property {number} [max_tokens] at most; 512 without it, or as many as still fit
  * @property {number} [max_completion_tokens] OpenAI's newer name of `max_tokens`
  * @property {string | string[]} [stop] the answer ends before any of these
  * @property {number} [seed] same seed, same answer; drawn when absent

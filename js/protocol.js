@@ -62,7 +62,8 @@ export const CALLS = Object.freeze({
 /**
  * One generated token. `text` is the whole UTF-8 it completed, so it may be empty.
  * @typedef {{ id: number, text: string, logprob?: WireLogprob }} WireToken
- * @typedef {{ token: string, bytes: number[], logprob: number, top: { token: string, bytes: number[], logprob: number }[] }} WireLogprob
+ * @typedef {{ id: number, token: string, bytes: number[], logprob: number }} WireAlternative
+ * @typedef {WireAlternative & { top: WireAlternative[] }} WireLogprob
  */
 
 /**

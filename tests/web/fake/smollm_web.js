@@ -98,7 +98,7 @@ export class SmolLMInstruct {
     if (plan.prefilled < plan.prompt) {
       plan.prefilled = Math.min(plan.prompt, plan.prefilled + 32);
       wait(1);
-      return JSON.stringify({ type: "prefill", done: plan.prefilled - plan.cached, total: plan.prompt - plan.cached });
+      return JSON.stringify({ type: "prefill", done: plan.prefilled, total: plan.prompt });
     }
     if (plan.verb === "trap") throw new WebAssembly.RuntimeError("unreachable");
     if (plan.verb === "fail") throw coded("out_of_memory", "kv cache: no memory for 10 more positions");
@@ -108,7 +108,7 @@ export class SmolLMInstruct {
     const step = { type: "token", id: this.#id(text), text };
     if (plan.logprobs) {
       step.logprob = -0.5;
-      step.top_logprobs = Array.from({ length: plan.top }, (_, i) => ({ token: i ? ` other${i}` : text, logprob: -0.5 - i }));
+      step.top_logprobs = Array.from({ length: plan.top }, (_, i) => [this.#id(i ? ` other${i}` : text), -0.5 - i]);
     }
     return JSON.stringify(step);
   }

@@ -53,9 +53,14 @@ engineTest("stop, max_tokens and logprobs", async (engine) => {
   assert.equal(short.choices[0].finish_reason, "length");
   assert.equal(short.usage.completion_tokens, 4);
   const { logprobs } = (await create("say: hé", { logprobs: true, top_logprobs: 2 })).choices[0];
+  const [{ token_id }] = logprobs.content;
+  assert.equal(await engine.detokenize([token_id]), "hé");
   assert.deepEqual(logprobs.content, [{
-    token: "hé", logprob: -0.5, bytes: [104, 195, 169],
-    top_logprobs: [{ token: "hé", logprob: -0.5, bytes: [104, 195, 169] }, { token: " other1", logprob: -1.5, bytes: [32, 111, 116, 104, 101, 114, 49] }],
+    token: "hé", token_id, logprob: -0.5, bytes: [104, 195, 169],
+    top_logprobs: [
+      { token: "hé", token_id, logprob: -0.5, bytes: [104, 195, 169] },
+      { token: " other1", token_id: token_id + 1, logprob: -1.5, bytes: [32, 111, 116, 104, 101, 114, 49] },
+    ],
   }]);
 });
 
@@ -229,7 +234,7 @@ test("what the model is asked: the system prompt, the history, the message", asy
   await chat.instruct("say: c");
   assert.deepEqual(asked().messages, [{ role: "system", content: "be kind" }, { role: "user", content: "say: c" }]);
   assert.equal(asked().temperature, 0);
-  chat.setSystemPrompt(null);
+  chat.setSystemPrompt("");
   await chat.chat("say: d");
   assert.deepEqual(asked().messages, [{ role: "user", content: "say: d" }]);
   await engine.unload();
@@ -254,10 +259,24 @@ test("a stopped answer is remembered as far as it got; a failed one leaves no tr
   assert.equal(chat.getConversationHistory().length, 4);
 }));
 
+test("when the context is full, whole oldest exchanges are forgotten, and the caller is told", async () => {
+  const { engine } = await loadFake({ contextLength: 100 });
+  const dropped = [];
+  const chat = new SmolLMChat(engine, { systemPrompt: "you are brief", onDropped: (messages) => dropped.push(...messages) });
+  for (let i = 0; i < 12; i++) await chat.chat(`say: ${i} a b c d e f`);
+  const [system, ...rest] = chat.getConversationHistory();
+  assert.deepEqual(system, { role: "system", content: "you are brief" });
+  assert.ok(dropped.length > 0 && dropped.length % 2 === 0);
+  assert.equal(dropped.length + rest.length, 24);
+  assert.deepEqual([...dropped, ...rest].map((m) => Number(/\d+/.exec(m.content))), Array.from({ length: 24 }, (_, i) => i >> 1));
+  await assert.rejects(chat.chat("x ".repeat(200)), { code: "context_overflow" });
+  await engine.unload();
+});
+
 test("an answer that comes after the conversation was cleared is not remembered", () => withChat(async (chat) => {
   const answer = chat.chat("say: a b", { onToken: () => chat.setSystemPrompt("new") });
   assert.equal(await answer, "a b");
-  assert.deepEqual(chat.getConversationHistory(), []);
+  assert.deepEqual(chat.getConversationHistory(), [{ role: "system", content: "new" }]);
 }));
 
 test("a chat on its own loads its own engine, and can try again after a failure", async () => {

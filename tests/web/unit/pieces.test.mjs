@@ -9,6 +9,7 @@ import { checkCompletion, isoDay } from "../../../js/params.js";
 import { chooseBuild, probe } from "../../../js/probe.js";
 import { Sha256 } from "../../../js/sha256.js";
 import { checkContent } from "../../../js/sniff.js";
+import { fitMessages } from "../../../js/context.js";
 
 test("error codes are those of the crate, in its order", async () => {
   const rust = await readFile(new URL("../../../src/error.rs", import.meta.url), "utf8");
@@ -140,4 +141,39 @@ test("log levels", () => {
   log.error("a"); log.warn("b"); log.info("c"); log.debug("d");
   createLogger("silent", () => assert.fail()).error("x");
   assert.deepEqual(seen, [["error", "a"], ["warn", "b"]]);
+});
+
+test("messages that fit stay; else whole oldest exchanges go, and the same ones for some turns", () => {
+  const count = (messages) => messages.reduce((sum, { content }) => sum + content.length, 0);
+  const system = { role: "system", content: "s".repeat(50) };
+  const conversation = (exchanges) => [system, ...Array.from({ length: exchanges }, (_, i) => [
+    { role: "user", content: String.fromCharCode(97 + (i % 26)).repeat(20) }, { role: "assistant", content: "a".repeat(30) },
+  ]).flat(), { role: "user", content: "q".repeat(20) }];
+  const fit = (messages, more) => fitMessages(messages, { contextLength: 1000, count, ...more });
+
+  const small = conversation(3);
+  assert.deepEqual(fit(small), { messages: small, dropped: [] });
+  assert.deepEqual(fit(small, { contextLength: 100_000, count: () => assert.fail("no need to count") }), { messages: small, dropped: [] });
+  const starts = [];
+  for (let n = 15; n < 60; n++) {
+    const whole = conversation(n);
+    const { messages, dropped } = fit(whole);
+    assert.equal(messages[0], system);
+    assert.equal(messages.at(-1), whole.at(-1));
+    assert.deepEqual([system, ...dropped, ...messages.slice(1)], whole);
+    assert.equal(dropped.length % 2, 0);
+    assert.ok(count(messages) <= 875, `${count(messages)} of 875 at ${n}`);
+    // No more than a step too much, and the exchange that straddles it.
+    assert.ok(dropped.length === 0 || count(messages) > 875 - 125 - 50);
+    starts.push(dropped.length);
+  }
+  // 50 tokens a turn, 125 at once: the beginning changes in at most every other turn.
+  const changes = starts.filter((s, i) => i > 0 && s !== starts[i - 1]).length;
+  assert.ok(changes <= starts.length / 2, `${changes} changes in ${starts.length} turns`);
+
+  const alone = [system, { role: "user", content: "x".repeat(5000) }];
+  assert.deepEqual(fit(alone), { messages: alone, dropped: [] });
+  const long = [...conversation(3).slice(0, -1), alone[1]];
+  assert.deepEqual(fit(long).messages, alone);
+  assert.deepEqual(fit([system], { contextLength: 10 }), { messages: [system], dropped: [] });
 });
