@@ -18,7 +18,7 @@ export async function serveSite({ fake = false, overlays = {}, isolation } = {})
     overlays: {
       "/blank/": here("blank/"),
       "/fixtures/": here("../../fixtures/"),
-      ...(fake && { "/smollm-web/pkg/relaxed/": here("../fake/"), "/smollm-web/pkg/simd128/": here("../fake/") }),
+      ...(fake && { "/fake/": here("../fake/"), "/smollm-web/pkg/relaxed/": here("../fake/"), "/smollm-web/pkg/simd128/": here("../fake/") }),
       ...overlays,
     },
     onRequest: (entry) => requests.push(entry),

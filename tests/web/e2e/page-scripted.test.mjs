@@ -1,0 +1,276 @@
+/**
+ * The chat page in Chromium over the scripted engine: everything about the page itself, quickly.
+ * What the real model says is the matter of model.test.mjs.
+ */
+import assert from "node:assert/strict";
+import { after, before, beforeEach, afterEach, test } from "node:test";
+import { launchChromium } from "../support/browsers.mjs";
+import { complaints, serveSite } from "../support/site.mjs";
+
+let site, browser, context, page, found;
+before(async () => {
+  site = await serveSite({ fake: true });
+  browser = await launchChromium();
+});
+after(async () => {
+  await browser?.close();
+  await site?.close();
+});
+beforeEach(async () => {
+  context = await browser.newContext({ viewport: { width: 900, height: 700 } });
+  page = await context.newPage();
+  found = complaints(page);
+});
+afterEach(() => context.close());
+
+/** The scripted engine takes any file for a model. */
+const MODEL = "?model=fake/fake.gguf";
+const open = async () => {
+  await page.goto(`${site.url}${MODEL}`);
+  await page.locator('.engine-pill[data-state="ready"]').waitFor();
+};
+const send = async (text) => {
+  await page.locator("#message").fill(text);
+  await page.keyboard.press("Enter");
+  // Drawn with the next frame: until then the last answer is the one before.
+  await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve))));
+};
+const answers = () => page.locator(".message-assistant");
+const finished = (status = "done") => page.waitForFunction(
+  (wanted) => [...document.querySelectorAll(".message-assistant")].at(-1)?.dataset.status === wanted, status);
+
+test("loads, answers, shows its figures; nothing is complained about, nothing is asked of other hosts", async () => {
+  const hosts = new Set();
+  page.on("request", (request) => hosts.add(new URL(request.url()).host));
+  await open();
+  assert.match(await page.locator("#message").getAttribute("aria-label"), /Message/);
+  await send("say: Hello **there**");
+  await finished();
+  assert.equal(await answers().last().locator(".answer strong").innerText(), "there");
+  assert.match(await answers().last().locator(".figures").innerText(), /tokens\/s · first token .* · 2 tokens/);
+  assert.deepEqual(found, []);
+  assert.deepEqual([...hosts], [new URL(site.url).host]);
+});
+
+test("the bytes come once: a reload loads from this device, and the conversation is still there", async () => {
+  await open();
+  await send("say: kept");
+  await finished();
+  const downloads = () => site.requests.filter(({ method, path }) => method === "GET" && path.endsWith(".gguf")).length;
+  const once = downloads();
+  await page.reload();
+  await page.locator('.engine-pill[data-state="ready"]').waitFor();
+  assert.equal(await answers().last().locator(".answer").innerText(), "kept");
+  assert.equal(downloads(), once);
+  assert.match(await page.locator(".message-user").innerText(), /say: kept/);
+});
+
+test("an answer streams; Escape stops it, and the next message works", async () => {
+  await open();
+  await send(`slow: 30 ${"word ".repeat(200)}`);
+  await page.locator('.message-assistant[data-status="streaming"]').waitFor();
+  const length = () => answers().last().locator(".answer").innerText().then((text) => text.length);
+  const early = await length();
+  await page.waitForFunction((n) => document.querySelector(".message-assistant .answer").textContent.length > n + 20, early);
+  assert.equal(await page.getByRole("button", { name: "Stop the answer" }).count(), 1);
+  await page.keyboard.press("Escape");
+  await finished("stopped");
+  assert.match(await answers().last().innerText(), /Stopped/);
+  assert.ok((await length()) < 900);
+  await send("say: next");
+  await finished();
+  assert.equal(await answers().last().locator(".answer").innerText(), "next");
+});
+
+test("the stop button stops too, and Enter does not send while an answer is written", async () => {
+  await open();
+  await send(`slow: 30 ${"word ".repeat(200)}`);
+  await page.locator('.message-assistant[data-status="streaming"]').waitFor();
+  await send("too early");
+  assert.equal(await page.locator(".message-user").count(), 1);
+  assert.equal(await page.locator("#message").inputValue(), "too early");
+  await page.getByRole("button", { name: "Stop the answer" }).click();
+  await finished("stopped");
+});
+
+test("Shift+Enter breaks the line; blank messages are not sent", async () => {
+  await open();
+  await page.locator("#message").fill("one");
+  await page.keyboard.press("Shift+Enter");
+  await page.keyboard.type("two");
+  assert.equal(await page.locator("#message").inputValue(), "one\ntwo");
+  await page.locator("#message").fill("   ");
+  await page.keyboard.press("Enter");
+  assert.equal(await page.locator(".message-user").count(), 0);
+});
+
+test("a message sent while the model loads is answered when it is there", async () => {
+  await page.goto(`${site.url}${MODEL}`);
+  await send("say: at last");
+  await finished();
+  assert.equal(await answers().last().locator(".answer").innerText(), "at last");
+});
+
+test("new chat, and its undo", async () => {
+  await open();
+  await send("say: one");
+  await finished();
+  await page.getByRole("button", { name: "New chat" }).click();
+  assert.equal(await answers().count(), 0);
+  assert.ok(await page.locator(".welcome").isVisible());
+  await page.getByRole("button", { name: "Undo" }).click();
+  assert.equal(await answers().last().locator(".answer").innerText(), "one");
+});
+
+test("a system prompt starts a new chat, is told to the model, and survives a reload", async () => {
+  await open();
+  await send("say: one");
+  await finished();
+  await page.getByRole("button", { name: "System prompt" }).click();
+  await page.locator("#system-prompt").fill("You are a pirate.");
+  await page.getByRole("button", { name: "Save" }).click();
+  assert.equal(await answers().count(), 0);
+  await page.waitForTimeout(700);
+  await page.reload();
+  await page.locator('.engine-pill[data-state="ready"]').waitFor();
+  await page.getByRole("button", { name: "System prompt" }).click();
+  assert.equal(await page.locator("#system-prompt").inputValue(), "You are a pirate.");
+  await page.getByRole("button", { name: "Use the model's own" }).click();
+  assert.equal(await page.locator("dialog").count(), 0);
+});
+
+test("dark and light: the system decides until the visitor does, and that is kept", async () => {
+  await page.emulateMedia({ colorScheme: "dark" });
+  await open();
+  const background = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+  const dark = await background();
+  await page.getByRole("button", { name: "Switch to the light theme" }).click();
+  const light = await background();
+  assert.notEqual(dark, light);
+  await page.reload();
+  assert.equal(await background(), light);
+  await page.emulateMedia({ colorScheme: "light" });
+  assert.equal(await background(), light);
+});
+
+test("the page follows the answer, lets go when the reader scrolls up, and offers a way back", async () => {
+  await open();
+  await send(`slow: 10 ${"line\n\n".repeat(400)}`);
+  const gap = () => page.locator("#transcript").evaluate((t) => t.scrollHeight - t.scrollTop - t.clientHeight);
+  await page.waitForFunction(() => document.querySelector("#transcript").scrollHeight > 1500);
+  assert.ok((await gap()) < 60, `follows: ${await gap()}`);
+  await page.locator("#transcript").hover();
+  await page.mouse.wheel(0, -400);
+  await page.waitForTimeout(300);
+  const before = await gap();
+  await page.waitForTimeout(300);
+  assert.ok((await gap()) > before, "left alone");
+  await page.getByRole("button", { name: "Go to the end" }).click();
+  await page.waitForTimeout(200);
+  assert.ok((await gap()) < 60);
+});
+
+test("errors say what to do, and the button does it", async () => {
+  await open();
+  await send("fail");
+  await finished("failed");
+  assert.match(await answers().last().innerText(), /Not enough memory[^]*kv cache: no memory/);
+  await send("trap");
+  await finished("failed");
+  assert.match(await answers().last().innerText(), /The engine stopped[^]*Load again/);
+  await send("say: back again");
+  await finished();
+  assert.equal(await answers().last().locator(".answer").innerText(), "back again");
+});
+
+test("a model that cannot be loaded is named, and can be tried again", async () => {
+  for (const [model, words] of [
+    ["models/nowhere.gguf", /The model is not where it should be[^]*nowhere\.gguf: the server answered status 404/],
+    ["models/nowhere/", /config\.json: the server answered status 404/],
+    ["/index.html?as=.gguf", /config\.json/],
+    ["no-such-id", /no such id/],
+  ]) {
+    await page.goto(`${site.url}?model=${encodeURIComponent(model)}`);
+    const card = page.locator('.load-card[data-state="failed"]');
+    await card.waitFor();
+    assert.match(await card.innerText(), words, model);
+  }
+  await page.goto(`${site.url}?model=models/nowhere.gguf`);
+  await page.locator('.load-card[data-state="failed"]').waitFor();
+  await page.getByRole("button", { name: "Try again" }).click();
+  await page.locator('.load-card[data-state="failed"]').waitFor();
+});
+
+test("loading can be cancelled and begun again", async () => {
+  await page.route("**/*.gguf", async (route) => {
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+    await route.continue().catch(() => {});
+  });
+  await page.goto(`${site.url}${MODEL}`);
+  await page.getByRole("button", { name: "Cancel" }).click();
+  await page.getByRole("button", { name: "Load the model" }).click();
+  await page.locator('.engine-pill[data-state="ready"]').waitFor();
+});
+
+test("what the model writes cannot run, load or submit anything", async () => {
+  const requests = [];
+  page.on("request", (request) => requests.push(request.url()));
+  await open();
+  requests.length = 0;
+  for (const hostile of [
+    "<script>window.pwned = 1</script>", "<img src=x onerror=window.pwned=1>", "![x](https://evil.example/x.png)",
+    "[x](javascript:window.pwned=1)", "<a href='javascript:window.pwned=1'>x</a>", "<svg onload=window.pwned=1>", "<iframe src='https://evil.example'></iframe>",
+    "<form action='https://evil.example'><input name=a><button>go</button></form>", "<style>body{display:none}</style>", "<div style='position:fixed;inset:0'>x</div>",
+    "<math><mtext></mtext><mglyph><svg><mtext><style><path id='</style><img onerror=window.pwned=1 src>'>", "<base href='https://evil.example/'>",
+    "<meta http-equiv=refresh content='0;url=https://evil.example'>", "<p class='send-button' id='message'>x</p>", "`<b>code</b>`",
+  ]) {
+    await send(`say: ${hostile}`);
+    await finished();
+  }
+  assert.equal(await page.evaluate(() => window.pwned), undefined);
+  assert.deepEqual(requests.filter((url) => !url.startsWith(site.url)), []);
+  assert.equal(await page.locator(".answer").locator("script, img, svg, iframe, form, style, base, meta, button, [style], [onerror], [onload], [id]").count(), 0);
+  assert.equal(await page.locator('.answer [href^="javascript"]').count(), 0);
+  assert.ok(await page.locator("#message").isVisible());
+
+  await send("say: [a link](https://example.org/)");
+  await finished();
+  const link = answers().last().locator("a");
+  assert.equal(await link.getAttribute("rel"), "noopener noreferrer nofollow");
+  assert.equal(await link.getAttribute("target"), "_blank");
+});
+
+test("a phone's width: nothing sticks out, everything can be reached", async () => {
+  for (const width of [320, 390]) {
+    await page.setViewportSize({ width, height: 700 });
+    await open();
+    await send(`say: ${"averylongwordwithoutanyspaces".repeat(10)} \`${"code".repeat(60)}\``);
+    await finished();
+    assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), width);
+    for (const name of ["System prompt", "New chat", "Send"]) assert.ok(await page.getByRole("button", { name }).isVisible(), name);
+    await page.getByRole("button", { name: "New chat" }).click();
+  }
+});
+
+test("a worker the browser kills is noticed, and the next message loads it again", async () => {
+  await page.addInitScript(() => {
+    const { Worker } = window;
+    window.workers = [];
+    window.Worker = class extends Worker {
+      constructor(...args) {
+        super(...args);
+        window.workers.push(this);
+      }
+    };
+  });
+  await open();
+  await send(`slow: 50 ${"word ".repeat(100)}`);
+  await page.locator('.message-assistant[data-status="streaming"]').waitFor();
+  // Ended from outside: no event tells the page.
+  await page.evaluate(() => window.workers[0].terminate());
+  await finished("failed");
+  assert.match(await answers().last().innerText(), /The engine stopped/);
+  await send("say: alive");
+  await finished();
+  assert.equal(await answers().last().locator(".answer").innerText(), "alive");
+});
