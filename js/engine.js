@@ -34,7 +34,8 @@ import { ModelStore } from "./store.js";
  *   | ({ type: "token" } & StepToken)
  *   | { type: "done", finish_reason: "stop" | "length" | "abort", text: string,
  *       usage: { prompt_tokens: number, completion_tokens: number, cached_tokens: number } }} Step
- * @typedef {{ id: number, text: string, logprob?: number, top_logprobs?: [id: number, logprob: number][] }} StepToken
+ * @typedef {{ id: number, token: string, bytes: number[], logprob: number }} StepLogprob
+ * @typedef {{ id: number, text: string } & Partial<StepLogprob & { top_logprobs: StepLogprob[] }>} StepToken
  *
  * @typedef {{ default(options: { module_or_path: unknown }): Promise<{ memory: WebAssembly.Memory }>,
  *   SmolLMInstruct: new () => WasmEngine, kernel_name(): string }} WasmModule
@@ -228,7 +229,7 @@ class EngineWorker {
 
   /** @param {readonly import("./protocol.js").WireMessage[]} messages @param {import("./protocol.js").RenderOptions} options */
   #countMessages(messages, options) {
-    return this.#ready().count_messages(JSON.stringify(messages), JSON.stringify(options));
+    return this.#ready().count_messages(JSON.stringify(messages), JSON.stringify({ add_generation_prompt: true, ...options }));
   }
 
   /**
@@ -268,7 +269,7 @@ class EngineWorker {
         } else if (step.type === "token") {
           const now = performance.now();
           firstAt ||= now;
-          batch.push(wireToken(step, engine));
+          batch.push(wireToken(step));
           if (now - flushedAt >= FLUSH_MS) flush();
         } else {
           if (step.text) batch.push({ id: -1, text: step.text });
@@ -314,15 +315,9 @@ class EngineWorker {
   }
 }
 
-/** @param {StepToken} step @param {WasmEngine} engine @returns {WireToken} */
-function wireToken({ id, text, logprob, top_logprobs = [] }, engine) {
-  if (typeof logprob !== "number") return { id, text };
-  /** @param {number} tokenId @param {number} value */
-  const described = (tokenId, value) => {
-    const token = engine.detokenize(Uint32Array.of(tokenId));
-    return { id: tokenId, token, bytes: [...new TextEncoder().encode(token)], logprob: value };
-  };
-  return { id, text, logprob: { ...described(id, logprob), top: top_logprobs.map((top) => described(...top)) } };
+/** @param {StepToken} step @returns {WireToken} */
+function wireToken({ id, text, token = "", bytes = [], logprob, top_logprobs = [] }) {
+  return logprob === undefined ? { id, text } : { id, text, logprob: { id, token, bytes, logprob, top: top_logprobs } };
 }
 
 /** @param {number} count @param {number} ms */

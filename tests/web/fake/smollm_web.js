@@ -107,8 +107,9 @@ export class SmolLMInstruct {
     const text = plan.words[plan.made++];
     const step = { type: "token", id: this.#id(text), text };
     if (plan.logprobs) {
-      step.logprob = -0.5;
-      step.top_logprobs = Array.from({ length: plan.top }, (_, i) => [this.#id(i ? ` other${i}` : text), -0.5 - i]);
+      const likely = (token, logprob) => ({ id: this.#id(token), token, bytes: [...new TextEncoder().encode(token)], logprob });
+      Object.assign(step, likely(text, -0.5));
+      step.top_logprobs = Array.from({ length: plan.top }, (_, i) => likely(i ? ` other${i}` : text, -0.5 - i));
     }
     return JSON.stringify(step);
   }
