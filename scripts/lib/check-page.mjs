@@ -1,16 +1,18 @@
 /**
- * Usage: node scripts/lib/check-page.mjs [question]
+ * Usage: node scripts/lib/check-page.mjs [--query ?model=…] [question]
  *
  * Opens the built chat page in headless Chromium as a visitor would, asks one question, prints the
  * answer as it streams and the page's own figures; exits 0 when an answer came, else 1.
  */
 import path from "node:path";
 import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
 import { launchChromium } from "../../tests/web/support/browsers.mjs";
 import { startServer } from "./server.mjs";
 
 const dist = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../../dist");
-const question = process.argv[2] ?? "Explain in two sentences why the sky is blue.";
+const { values, positionals } = parseArgs({ allowPositionals: true, options: { query: { type: "string", default: "" } } });
+const question = positionals[0] ?? "Explain in two sentences why the sky is blue.";
 
 const server = await startServer({ root: dist });
 const browser = await launchChromium();
@@ -19,7 +21,7 @@ try {
   const page = await browser.newPage();
   page.on("pageerror", (error) => console.error(`page error: ${error.message}`));
   const began = performance.now();
-  await page.goto(server.url);
+  await page.goto(server.url + values.query);
   const ready = page.locator('.engine-pill[data-state="ready"]').waitFor({ timeout: 300_000 }).then(() => true);
   const broken = page.locator('.load-card[data-state="failed"]').waitFor({ timeout: 300_000 }).then(() => false);
   broken.catch(() => {});
