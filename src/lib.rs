@@ -9,6 +9,7 @@ pub mod model;
 pub mod registry;
 pub mod sampler;
 pub mod token;
+pub mod tokenizer;
 pub mod weights;
 
 pub use config::{Architecture, ModelConfig};

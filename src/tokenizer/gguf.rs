@@ -1,0 +1,127 @@
+//! The vocabulary in a GGUF file's metadata (`tokenizer.ggml.*`).
+//!
+//! GGUF names a pre-tokenizer instead of describing it. The pipelines behind the names are those of the
+//! models' own `tokenizer.json` files.
+
+use tokenizers::models::bpe::Vocab;
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::pre_tokenizers::digits::Digits;
+use tokenizers::pre_tokenizers::sequence::Sequence;
+use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
+use tokenizers::{AddedToken, PreTokenizerWrapper, SplitDelimiterBehavior};
+
+use super::{Parts, unsupported};
+use crate::error::{Error, Result};
+
+/// What `tokenizer.ggml.*` say.
+#[derive(Debug, Clone, Default)]
+pub struct GgufVocab {
+    /// `tokenizer.ggml.pre`: the pre-tokenizer's name.
+    pub pre: String,
+    /// `tokenizer.ggml.tokens`, by id, in the byte-level alphabet.
+    pub tokens: Vec<String>,
+    /// `tokenizer.ggml.token_type`, by id: 1 normal, 2 unknown, 3 control, 4 user defined, 5 unused,
+    /// 6 byte. Empty: all normal.
+    pub token_types: Vec<u32>,
+    /// `tokenizer.ggml.merges`, by rank: two tokens with a space between.
+    pub merges: Vec<String>,
+}
+
+// llama.cpp's `enum llama_token_type` (include/llama.h).
+const UNKNOWN: u32 = 2;
+const CONTROL: u32 = 3;
+const USER_DEFINED: u32 = 4;
+const UNUSED: u32 = 5;
+
+/// Llama 3's pattern (meta-llama/llama3, `llama/tokenizer.py`).
+const LLAMA3_PATTERN: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+pub(super) fn read(gguf: GgufVocab) -> Result<Parts> {
+    let (pre_tokenizer, ignore_merges) = pre_tokenizer(&gguf.pre)?;
+    if !gguf.token_types.is_empty() && gguf.token_types.len() != gguf.tokens.len() {
+        return Err(Error::not_a_model(format!(
+            "{} token types for {} tokens",
+            gguf.token_types.len(),
+            gguf.tokens.len()
+        )));
+    }
+    let mut vocab = Vocab::with_capacity(gguf.tokens.len());
+    let mut added = Vec::new();
+    for (id, token) in gguf.tokens.into_iter().enumerate() {
+        let kind = gguf.token_types.get(id).copied().unwrap_or_default();
+        let id = u32::try_from(id).map_err(|_| Error::not_a_model("too many tokens"))?;
+        if matches!(kind, UNKNOWN | CONTROL | USER_DEFINED) {
+            let special = kind != USER_DEFINED;
+            added.push((
+                id,
+                AddedToken::from(token.clone(), special).normalized(false),
+            ));
+        }
+        // Converters fill ids without a token with unused names, not always different ones.
+        if kind != UNUSED
+            && let Some(other) = vocab.insert(token, id)
+        {
+            let token = vocab.iter().find(|entry| *entry.1 == id).map(|e| e.0);
+            return Err(Error::not_a_model(format!(
+                "token {:?} stands twice, at {other} and {id}",
+                token.map_or("", String::as_str)
+            )));
+        }
+    }
+    let merges = gguf
+        .merges
+        .iter()
+        .enumerate()
+        .map(|(rank, merge)| split_merge(rank, merge))
+        .collect::<Result<_>>()?;
+    Ok(Parts {
+        vocab,
+        merges,
+        added,
+        ignore_merges,
+        normalizer: None,
+        pre_tokenizer,
+    })
+}
+
+/// Cuts `"a b"` in two.
+pub(super) fn split_merge(rank: usize, merge: &str) -> Result<(String, String)> {
+    match merge.split_once(' ') {
+        Some((a, b)) if !a.is_empty() && !b.is_empty() && !b.contains(' ') => {
+            Ok((a.to_owned(), b.to_owned()))
+        }
+        _ => Err(Error::not_a_model(format!(
+            "merge {rank} ({merge:?}) is not two tokens with a space between"
+        ))),
+    }
+}
+
+/// The pipeline of a name, and whether whole words are looked up before merging.
+fn pre_tokenizer(name: &str) -> Result<(PreTokenizerWrapper, bool)> {
+    match name {
+        "smollm" => Ok((
+            sequence([
+                Digits::new(true).into(),
+                // The GPT-2 pattern (openai/gpt-2, `src/encoder.py`), no prefix space.
+                ByteLevel::new(false, true, true).into(),
+            ]),
+            false,
+        )),
+        "llama-bpe" | "smaug-bpe" => {
+            let pattern = SplitPattern::Regex(LLAMA3_PATTERN.to_owned());
+            let split = Split::new(pattern, SplitDelimiterBehavior::Isolated, false)
+                .map_err(|e| unsupported("the llama 3 pattern does not compile").caused_by(e))?;
+            Ok((
+                sequence([split.into(), ByteLevel::new(false, true, false).into()]),
+                true,
+            ))
+        }
+        _ => Err(unsupported(format!(
+            "pre-tokenizer {name:?} is not supported: expected smollm, llama-bpe or smaug-bpe"
+        ))),
+    }
+}
+
+fn sequence(parts: [PreTokenizerWrapper; 2]) -> PreTokenizerWrapper {
+    Sequence::new(parts.into()).into()
+}

@@ -1,0 +1,342 @@
+//! Text ↔ token ids: byte-level BPE exactly as the models were trained.
+//!
+//! ```text
+//! text ─ added tokens cut out ─ pre-tokenizer (digits, words) ─ bytes as characters ─ merges ─► ids
+//! ids ─ each token's bytes ─ UTF-8 ─► text
+//! ```
+//!
+//! The pipeline's parts are those of the `tokenizers` crate, put together in two ways over one
+//! vocabulary: one that recognises control tokens in text ([`ParseSpecial::Yes`]) and one that cannot
+//! make a control token at all ([`ParseSpecial::No`]), because neither its added tokens nor its BPE
+//! vocabulary hold any.
+//!
+//! [`chat`] turns messages into ids, [`stream`] turns ids into text as they come.
+
+mod bytes;
+pub mod chat;
+mod gguf;
+mod jinja;
+mod json;
+mod python;
+pub mod stream;
+
+use std::collections::BTreeMap;
+
+use tokenizers::models::bpe::{BPE, Vocab};
+use tokenizers::{
+    AddedToken, AddedVocabulary, Model, NormalizerWrapper, OffsetReferential, OffsetType,
+    PreTokenizer, PreTokenizerWrapper,
+};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::token::TokenId;
+use bytes::TokenBytes;
+pub use chat::{ChatMessage, ChatRole, ChatTemplate, Piece, RenderOptions};
+pub use gguf::GgufVocab;
+pub use stream::TextStream;
+
+/// Ids beyond this are no vocabulary's (the largest in use are some 256 thousand), but a way to make
+/// the table of tokens absurdly large.
+const MAX_VOCAB: usize = 1 << 20;
+
+/// Whether text may name control tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ParseSpecial {
+    /// `<|im_end|>` is ten characters of text. For everything that a user wrote.
+    No,
+    /// `<|im_end|>` is the control token.
+    Yes,
+}
+
+/// What to do with control tokens when ids become text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ShowSpecial {
+    /// They add nothing.
+    No,
+    /// They show as their names.
+    Yes,
+}
+
+/// A model's tokenizer. Immutable; share it freely.
+pub struct Tokenizer {
+    normalizer: Option<NormalizerWrapper>,
+    pre_tokenizer: PreTokenizerWrapper,
+    /// Holds no control token.
+    bpe: BPE,
+    /// Added tokens that count in any text (GGUF: "user defined"); no control token.
+    plain: AddedVocabulary,
+    /// All added tokens.
+    parsing: AddedVocabulary,
+    bytes: TokenBytes,
+    control: BTreeMap<u32, String>,
+}
+
+impl Tokenizer {
+    /// Reads the content of a `tokenizer.json`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotAModel`] if it is malformed or contradicts itself,
+    /// [`ErrorKind::UnsupportedArchitecture`] if it is no byte-level BPE.
+    pub fn from_json(content: &[u8]) -> Result<Self> {
+        json::read(content)
+            .and_then(Self::build)
+            .map_err(|e| e.at("tokenizer.json"))
+    }
+
+    /// Builds the tokenizer that a GGUF file's metadata describe.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::UnsupportedArchitecture`] naming a pre-tokenizer that is not known,
+    /// [`ErrorKind::NotAModel`] if the vocabulary is malformed or contradicts itself.
+    pub fn from_gguf(vocab: GgufVocab) -> Result<Self> {
+        gguf::read(vocab)
+            .and_then(Self::build)
+            .map_err(|e| e.at("tokenizer.ggml"))
+    }
+
+    fn build(parts: Parts) -> Result<Self> {
+        let Parts {
+            vocab,
+            merges,
+            added,
+            ignore_merges,
+            normalizer,
+            pre_tokenizer,
+        } = parts;
+
+        let mut bytes_of: BTreeMap<u32, (&str, Spelling)> = BTreeMap::new();
+        for (token, id) in &vocab {
+            if let Some((other, _)) = bytes_of.insert(*id, (token.as_str(), Spelling::ByteLevel)) {
+                let (a, b) = (token.as_str().min(other), token.as_str().max(other));
+                return Err(Error::not_a_model(format!(
+                    "tokens {a:?} and {b:?} share the id {id}"
+                )));
+            }
+        }
+        let mut added_ids = Vocab::with_capacity(added.len());
+        let mut control = BTreeMap::new();
+        for (id, token) in &added {
+            let content = token.content.as_str();
+            if content.is_empty() {
+                return Err(Error::not_a_model(format!("added token {id} is empty")));
+            }
+            if added_ids.insert(content.to_owned(), *id).is_some() {
+                return Err(Error::not_a_model(format!(
+                    "added token {content:?} stands twice"
+                )));
+            }
+            let clash = match bytes_of.insert(*id, (content, Spelling::Text)) {
+                Some((_, Spelling::Text)) => true,
+                Some((other, Spelling::ByteLevel)) => other != content,
+                None => vocab.contains_key(content),
+            };
+            if clash {
+                return Err(Error::not_a_model(format!(
+                    "added token {content:?} and its id {id} do not belong together in the vocabulary"
+                )));
+            }
+            if token.special {
+                control.insert(*id, content.to_owned());
+            }
+        }
+        let Some((&last, _)) = bytes_of.last_key_value() else {
+            return Err(Error::not_a_model("the vocabulary is empty"));
+        };
+        if last as usize >= MAX_VOCAB {
+            return Err(Error::not_a_model(format!(
+                "token {:?} has the id {last}, at most {} is sensible",
+                bytes_of[&last].0,
+                MAX_VOCAB - 1
+            )));
+        }
+        let mut bytes = TokenBytes::with_capacity(last as usize + 1);
+        for id in 0..=last {
+            match bytes_of.get(&id) {
+                Some((token, Spelling::ByteLevel)) => bytes.push_byte_level(token),
+                Some((token, Spelling::Text)) => bytes.push_text(token),
+                None => bytes.push_text(""),
+            }
+        }
+        drop(bytes_of);
+
+        // The added vocabularies ask a model for the ids of their tokens: one that knows these alone.
+        let ids = bpe(added_ids, Vec::new(), false)?;
+        let vocabulary = |tokens: Vec<AddedToken>| {
+            let mut vocabulary = AddedVocabulary::new();
+            vocabulary
+                .add_tokens(tokens, &ids, normalizer.as_ref())
+                .map_err(|e| Error::not_a_model("added tokens cannot be matched").caused_by(e))?;
+            Ok::<_, Error>(vocabulary)
+        };
+        let tokens = |control: bool| {
+            added
+                .iter()
+                .map(|(_, token)| token.clone())
+                .filter(|token| control || !token.special)
+                .collect()
+        };
+        Ok(Self {
+            plain: vocabulary(tokens(false))?,
+            parsing: vocabulary(tokens(true))?,
+            bpe: checked_bpe(vocab, merges, &control, ignore_merges)?,
+            normalizer,
+            pre_tokenizer,
+            bytes,
+            control,
+        })
+    }
+
+    /// The ids of `text`. Nothing is added at either end. With [`ParseSpecial::No`] no id is a control
+    /// token's, whatever the text. A byte that has no token vanishes, as in the reference.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidArgument`] if the pipeline fails on this text (a pattern's limits).
+    pub fn encode(&self, text: &str, special: ParseSpecial) -> Result<Vec<TokenId>> {
+        let added = match special {
+            ParseSpecial::No => &self.plain,
+            ParseSpecial::Yes => &self.parsing,
+        };
+        let mut pieces = added.extract_and_normalize(self.normalizer.as_ref(), text);
+        self.pre_tokenizer
+            .pre_tokenize(&mut pieces)
+            .and_then(|()| pieces.tokenize(|word| self.bpe.tokenize(word.get())))
+            .map_err(|e| Error::invalid_argument("text cannot be tokenized").caused_by(e))?;
+        Ok(pieces
+            .get_splits(OffsetReferential::Original, OffsetType::None)
+            .into_iter()
+            .filter_map(|(_, _, tokens)| tokens.as_ref())
+            .flatten()
+            .map(|token| TokenId(token.id))
+            .collect())
+    }
+
+    /// The text of `ids`, control tokens left out, U+FFFD for what is not UTF-8. An id outside the
+    /// vocabulary adds nothing.
+    pub fn decode(&self, ids: &[TokenId]) -> String {
+        self.decode_with(ids, ShowSpecial::No)
+    }
+
+    /// [`Tokenizer::decode`], with a word on control tokens.
+    pub fn decode_with(&self, ids: &[TokenId], special: ShowSpecial) -> String {
+        let bytes = ids.iter().fold(Vec::new(), |mut bytes, &id| {
+            bytes.extend_from_slice(self.shown_bytes(id, special));
+            bytes
+        });
+        match String::from_utf8(bytes) {
+            Ok(text) => text,
+            Err(e) => String::from_utf8_lossy(e.as_bytes()).into_owned(),
+        }
+    }
+
+    /// What a token adds to a text.
+    fn shown_bytes(&self, id: TokenId, special: ShowSpecial) -> &[u8] {
+        if special == ShowSpecial::No && self.is_special(id) {
+            return &[];
+        }
+        self.bytes.get(id.0).unwrap_or_default()
+    }
+
+    /// The bytes a token stands for (a control token: its name); `None` outside the vocabulary. They
+    /// need not be whole UTF-8.
+    pub fn token_bytes(&self, id: TokenId) -> Option<&[u8]> {
+        self.bytes.get(id.0)
+    }
+
+    /// The id of a control token, by its name.
+    pub fn special_id(&self, name: &str) -> Option<TokenId> {
+        self.specials()
+            .find_map(|(id, text)| (text == name).then_some(id))
+    }
+
+    /// Whether this is a control token's id.
+    pub fn is_special(&self, id: TokenId) -> bool {
+        self.control.contains_key(&id.0)
+    }
+
+    /// All control tokens with their names, by ascending id.
+    pub fn specials(&self) -> impl Iterator<Item = (TokenId, &str)> {
+        self.control
+            .iter()
+            .map(|(&id, name)| (TokenId(id), name.as_str()))
+    }
+
+    /// One more than the largest id.
+    pub fn vocab_size(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
+impl std::fmt::Debug for Tokenizer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tokenizer")
+            .field("vocab_size", &self.vocab_size())
+            .field("control", &self.control.len())
+            .field("pre_tokenizer", &self.pre_tokenizer)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How a token's string writes its bytes.
+#[derive(Clone, Copy)]
+enum Spelling {
+    ByteLevel,
+    Text,
+}
+
+/// What both sources of a tokenizer come down to.
+struct Parts {
+    /// In the byte-level alphabet; may hold the added tokens too.
+    vocab: Vocab,
+    /// By rank.
+    merges: Vec<(String, String)>,
+    added: Vec<(u32, AddedToken)>,
+    /// Take a whole word when the vocabulary has it.
+    ignore_merges: bool,
+    normalizer: Option<NormalizerWrapper>,
+    pre_tokenizer: PreTokenizerWrapper,
+}
+
+/// The BPE over `vocab` without its control tokens: what is not there, no merge can make.
+fn checked_bpe(
+    mut vocab: Vocab,
+    mut merges: Vec<(String, String)>,
+    control: &BTreeMap<u32, String>,
+    ignore_merges: bool,
+) -> Result<BPE> {
+    let mut merged = String::new();
+    for (rank, (a, b)) in merges.iter().enumerate() {
+        merged.clear();
+        merged.extend([a.as_str(), b]);
+        if let Some(missing) = [a, b, &merged]
+            .into_iter()
+            .find(|t| !vocab.contains_key(*t))
+        {
+            return Err(Error::not_a_model(format!(
+                "merge {rank} ({a:?}, {b:?}): {missing:?} is not in the vocabulary"
+            )));
+        }
+    }
+    vocab.retain(|_, id| !control.contains_key(id));
+    merges.retain(|(a, b)| {
+        vocab.contains_key(a) && vocab.contains_key(b) && vocab.contains_key(&format!("{a}{b}"))
+    });
+    bpe(vocab, merges, ignore_merges)
+}
+
+fn bpe(vocab: Vocab, merges: Vec<(String, String)>, ignore_merges: bool) -> Result<BPE> {
+    BPE::builder()
+        .vocab_and_merges(vocab, merges)
+        .ignore_merges(ignore_merges)
+        // The crate's cache lives in a thread-local that outlasts the tokenizer.
+        .cache_capacity(0)
+        .build()
+        .map_err(|e| Error::not_a_model("the merges do not fit the vocabulary").caused_by(e))
+}
+
+/// [`ErrorKind::UnsupportedArchitecture`].
+fn unsupported(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::UnsupportedArchitecture, message)
+}
