@@ -5,6 +5,7 @@ pub mod config;
 pub mod error;
 pub mod int4;
 pub mod kernels;
+pub mod loader;
 pub mod model;
 pub mod registry;
 pub mod sampler;

@@ -166,8 +166,9 @@ pub(super) struct AlignedBuffer {
     len: usize,
 }
 
-/// A header may promise any size; memory beyond this is asked for as bytes really come.
-const FIRST_RESERVE: usize = 64 << 20;
+/// A header may promise any size; beyond this, memory is asked for as the bytes really come, four
+/// times as much as is there.
+const FIRST_RESERVE: usize = 16 << 20;
 
 impl AlignedBuffer {
     fn len(&self) -> usize {
@@ -191,7 +192,7 @@ impl AlignedBuffer {
         let end = self.len + bytes.len();
         let word = size_of::<u64>();
         if end > self.words.len() * word {
-            let size = full.min(FIRST_RESERVE.max(2 * end));
+            let size = full.min(FIRST_RESERVE.max(4 * end));
             let words = size.max(end).div_ceil(word);
             self.words
                 .try_reserve_exact(words - self.words.len())
