@@ -1,0 +1,23 @@
+/** The native command line, one JSON line in, one out. */
+import { execFileSync } from "node:child_process";
+import { existsSync } from "node:fs";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+import { DIST } from "./site.mjs";
+
+const root = fileURLToPath(new URL("../../../", import.meta.url));
+
+/**
+ * `smollm generate` over all requests in one process.
+ * @param {object[]} requests @returns {{ text: string, ids: number[], finish_reason: string, usage: any }[]}
+ */
+export function generate(requests) {
+  const smollm = path.join(process.env.CARGO_TARGET_DIR ?? path.join(root, "target"), "release/smollm");
+  execFileSync("cargo", ["build", "--locked", "--release", "--quiet", "--bin", "smollm"], { cwd: root, stdio: ["ignore", "ignore", "inherit"] });
+  if (!existsSync(smollm)) throw new Error(`${smollm}: cargo build did not make it`);
+  const model = path.join(DIST, "models/smollm2-135m-instruct/SmolLM2-135M-Instruct.Q4_1.gguf");
+  const output = execFileSync(smollm, ["generate", "--model", model], {
+    input: requests.map((request) => `${JSON.stringify(request)}\n`).join(""), encoding: "utf8", maxBuffer: 1 << 28,
+  });
+  return output.trim().split("\n").map((line) => JSON.parse(line));
+}
