@@ -85,14 +85,14 @@ fn write_str_repr(out: &mut String, text: &str) {
     out.push(quote);
 }
 
-/// `str.isprintable` of one character. Rust's own escaping leaves the same categories out; it escapes
-/// combining characters too, but only in first place.
+/// `str.isprintable` of one character. Rust's own escaping (`\u{…}`, `\0`) leaves the same categories
+/// out; it escapes combining characters too, but only in first place.
 fn is_printable(c: char) -> bool {
     let mut buffer = ['a'; 2];
     buffer[1] = c;
     let text: String = buffer.iter().collect();
     let mut escaped = text.escape_debug().skip(1);
-    !(escaped.next() == Some('\\') && escaped.next() == Some('u'))
+    !(escaped.next() == Some('\\') && matches!(escaped.next(), Some('u' | '0')))
 }
 
 /// Integers as they are, floats as `repr` writes them: the shortest digits that read back the same,
@@ -445,7 +445,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!(
-            str(&Value::from_serialize(&json)).unwrap(),
+            str(&super::super::jinja::value(&json)).unwrap(),
             "{'a': True, 'b': None, 'c': [1, 2.0, -0.5, 1e+16, 1.5e-05, 123456789012345.0, 1e+22, 0.0001], \
              'd': \"it's\", 'e': '\"', 'f': '\\'\"', 'g': '\\n\\t\\x00\\x7f\\xa0é\\u200b\\ue000😀\\\\', 'h': {}}"
         );
