@@ -105,8 +105,8 @@ fn packed_matmul_is_the_same_everywhere_and_right() {
                         .sum();
                     // Rounding an activation costs at most half a step, max|x| / 254, of its group.
                     let bound: f64 = w
-                        .chunks(64)
-                        .zip(x.chunks(64))
+                        .chunks(32)
+                        .zip(x.chunks(32))
                         .map(|(w, x)| {
                             let largest = x.iter().fold(0.0f32, |m, x| m.max(x.abs()));
                             let weight: f32 = w.iter().map(|w| w.abs()).sum();

@@ -1,7 +1,7 @@
 //! A packed matrix that owns its parts.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::kernels::{ACT_GROUP, CodeWidth, GROUP, PANEL, PackedView, padded_groups, panels};
+use crate::kernels::{CodeWidth, GROUP, PANEL, PackedView, panels};
 
 /// 32 weights of one row: `w = row_scale · (scale · code + offset)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub struct Group {
     pub offset: i16,
 }
 
-/// A matrix (rows, cols) of 4- or 7-bit codes in the kernels' layout ([`PackedView`]).
+/// A matrix (rows, cols) of 4- or 8-bit codes in the kernels' layout ([`PackedView`]).
 #[derive(Debug, Clone)]
 pub struct PackedMatrix {
     width: CodeWidth,
@@ -36,14 +36,14 @@ impl PackedMatrix {
     /// Where `cols` is no multiple of 32.
     pub fn zeros(width: CodeWidth, rows: usize, cols: usize) -> Result<Self> {
         assert!(cols.is_multiple_of(GROUP), "columns");
-        let cells = panels(rows) * padded_groups(cols);
+        let cells = panels(rows) * (cols / GROUP);
         Ok(Self {
             width,
             rows,
             cols,
             codes: allocate(cells * width.group_bytes())?,
-            scales: allocate(cells * 2 * PANEL)?,
-            offsets: allocate(cells * 2 * PANEL)?,
+            scales: allocate(cells * PANEL)?,
+            offsets: allocate(cells * PANEL)?,
             row_scales: allocate(panels(rows) * PANEL)?,
         })
     }
@@ -94,15 +94,15 @@ impl PackedMatrix {
         assert!(row < self.rows && groups.len() == self.cols / GROUP);
         self.row_scales[row] = scale;
         for (g, group) in groups.iter().enumerate() {
-            let (cell, half) = self.cell(row, g);
+            let cell = self.cell(row, g);
             let r = row % PANEL;
-            self.scales[(2 * cell + half) * PANEL + r] = group.scale;
-            self.offsets[(cell * PANEL + r) * 2 + half] = group.offset;
+            self.scales[cell * PANEL + r] = group.scale;
+            self.offsets[cell * PANEL + r] = group.offset;
             let bytes = self.width.group_bytes();
             let codes = &mut self.codes[cell * bytes..][..bytes];
             for (c, &code) in group.codes.iter().enumerate() {
                 debug_assert!(code <= self.width.max_code());
-                let (byte, shift) = self.width.place(r, half * GROUP + c);
+                let (byte, shift) = self.width.place(r, c);
                 let mask = self.width.max_code() << shift;
                 codes[byte] = (codes[byte] & !mask) | (code << shift);
             }
@@ -119,14 +119,14 @@ impl PackedMatrix {
         let whole_panels = first.is_multiple_of(PANEL) && from.rows.is_multiple_of(PANEL);
         if whole_panels && from.width == self.width {
             // Panels lie one behind the other.
-            let cell = first / PANEL * padded_groups(self.cols);
+            let cell = first / PANEL * (self.cols / GROUP);
             copy_to(
                 &mut self.codes,
                 cell * self.width.group_bytes(),
                 &from.codes,
             );
-            copy_to(&mut self.scales, cell * 2 * PANEL, &from.scales);
-            copy_to(&mut self.offsets, cell * 2 * PANEL, &from.offsets);
+            copy_to(&mut self.scales, cell * PANEL, &from.scales);
+            copy_to(&mut self.offsets, cell * PANEL, &from.offsets);
             copy_to(&mut self.row_scales, first, &from.row_scales);
             return;
         }
@@ -154,25 +154,23 @@ impl PackedMatrix {
 
     /// Group `g` of a row.
     pub fn group(&self, row: usize, g: usize) -> Group {
-        let (cell, half) = self.cell(row, g);
+        let cell = self.cell(row, g);
         let r = row % PANEL;
         let bytes = self.width.group_bytes();
         let codes = &self.codes[cell * bytes..][..bytes];
         Group {
             codes: std::array::from_fn(|c| {
-                let (byte, shift) = self.width.place(r, half * GROUP + c);
+                let (byte, shift) = self.width.place(r, c);
                 codes[byte] >> shift & self.width.max_code()
             }),
-            scale: self.scales[(2 * cell + half) * PANEL + r],
-            offset: self.offsets[(cell * PANEL + r) * 2 + half],
+            scale: self.scales[cell * PANEL + r],
+            offset: self.offsets[cell * PANEL + r],
         }
     }
 
-    /// Where group `g` of a row lies: (panel, activation group) and half.
-    fn cell(&self, row: usize, g: usize) -> (usize, usize) {
-        const HALVES: usize = ACT_GROUP / GROUP;
-        let cell = row / PANEL * padded_groups(self.cols) + g / HALVES;
-        (cell, g % HALVES)
+    /// Which (panel, group) holds group `g` of a row.
+    fn cell(&self, row: usize, g: usize) -> usize {
+        row / PANEL * (self.cols / GROUP) + g
     }
 }
 

@@ -1,11 +1,11 @@
-//! Activations as int8, in groups of 64 columns with one float scale each.
+//! Activations as int8, in groups of 32 columns with one float scale each.
 
 use super::backend::dispatch;
-use super::layout::{ACT_GROUP, GROUP, padded_groups};
+use super::layout::GROUP;
 use super::simd::{Simd, max_lane};
 
 /// Quads of four activations in one group.
-pub(super) const GROUP_QUADS: usize = ACT_GROUP / 4;
+pub(super) const GROUP_QUADS: usize = GROUP / 4;
 /// The widest quad of any back end, in bytes.
 const MAX_QUAD_BYTES: usize = 8;
 
@@ -17,7 +17,7 @@ pub struct Activations {
     pub(super) quads: Vec<u8>,
     /// (token, group)
     pub(super) scales: Vec<f32>,
-    /// (token, group, half): the sum of 32 values, for the weights' offsets.
+    /// (token, group): the sum of the group's values, for the weights' offsets.
     pub(super) sums: Vec<i16>,
     pub(super) tokens: usize,
     pub(super) cols: usize,
@@ -32,13 +32,13 @@ impl Activations {
     /// Where `cols` does not divide the length of `x` or is no multiple of 32.
     pub fn quantize(&mut self, x: &[f32], cols: usize) {
         assert!(cols > 0 && cols.is_multiple_of(GROUP) && x.len().is_multiple_of(cols));
-        let groups = padded_groups(cols);
+        let groups = cols / GROUP;
         self.tokens = x.len() / cols;
         self.cols = cols;
         self.quads
             .resize(self.tokens * groups * GROUP_QUADS * MAX_QUAD_BYTES, 0);
         self.scales.resize(self.tokens * groups, 0.0);
-        self.sums.resize(self.tokens * groups * 2, 0);
+        self.sums.resize(self.tokens * groups, 0);
         // SAFETY: the buffers were just sized for (tokens, groups), with the widest quads.
         unsafe { quantize_all(x, self) }
     }
@@ -52,18 +52,15 @@ dispatch! {
 /// `to`'s buffers are sized for `to.tokens` rows of `to.cols` columns, with quads of `MAX_QUAD_BYTES`.
 #[inline(always)]
 unsafe fn quantize_with<S: Simd>(x: &[f32], to: &mut Activations) {
-    let groups = padded_groups(to.cols);
+    let groups = to.cols / GROUP;
     to.token_bytes = groups * GROUP_QUADS * S::QUAD_BYTES;
     for (token, row) in x.chunks_exact(to.cols).enumerate() {
-        for (group, values) in row.chunks(ACT_GROUP).enumerate() {
+        for (group, values) in row.chunks_exact(GROUP).enumerate() {
             let cell = token * groups + group;
-            let mut q = [0i8; ACT_GROUP];
-            // SAFETY: `values` holds 32 or 64 floats, `q` 64 bytes.
+            let mut q = [0i8; GROUP];
+            // SAFETY: `values` holds 32 floats.
             to.scales[cell] = unsafe { quantize_group::<S>(values, &mut q) };
-            let (first, second) = q.split_at(GROUP);
-            let sum = |q: &[i8]| q.iter().map(|&v| i16::from(v)).sum::<i16>();
-            to.sums[2 * cell] = sum(first);
-            to.sums[2 * cell + 1] = sum(second);
+            to.sums[cell] = q.iter().map(|&v| i16::from(v)).sum();
             for (i, quad) in q.as_chunks::<4>().0.iter().enumerate() {
                 // SAFETY: quad `i` of this cell lies below tokens · groups · GROUP_QUADS · MAX_QUAD_BYTES.
                 unsafe {
@@ -75,9 +72,9 @@ unsafe fn quantize_with<S: Simd>(x: &[f32], to: &mut Activations) {
     }
 }
 
-/// Quantizes a group and returns its scale; `x.len()` is a multiple of 8.
+/// Quantizes a group of 32 and returns its scale.
 #[inline(always)]
-unsafe fn quantize_group<S: Simd>(x: &[f32], q: &mut [i8; ACT_GROUP]) -> f32 {
+unsafe fn quantize_group<S: Simd>(x: &[f32], q: &mut [i8; GROUP]) -> f32 {
     // SAFETY: every load reads eight floats of a chunk of eight.
     unsafe {
         let mut largest = S::splat(0.0);

@@ -6,22 +6,20 @@
 //! w[r][c] = row_scales[r] · (scales[r][c / 32] · codes[r][c] + offsets[r][c / 32])
 //! ```
 //!
-//! with codes 0..=15 ([`CodeWidth::Nibble`]) or 0..=127 ([`CodeWidth::Byte`]), scales 0..=255, offsets i16.
+//! with codes 0..=15 ([`CodeWidth::Nibble`]) or 0..=255 ([`CodeWidth::Byte`]), scales 0..=255, offsets i16.
 //! Everything but the row scale is an integer, so a group's dot product with int8 activations is exact.
 
 /// Rows a panel.
 pub const PANEL: usize = 8;
-/// Columns that share a scale and an offset.
+/// Columns that share a scale and an offset, and in activations a scale.
 pub const GROUP: usize = 32;
-/// Columns whose activations share a scale: two weight groups.
-pub const ACT_GROUP: usize = 64;
 
 /// Bits a code takes in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CodeWidth {
     /// Two codes of 0..=15 a byte: the low nibble is for columns 8b..8b+4, the high one for 8b+4..8b+8.
     Nibble,
-    /// One code of 0..=127 a byte.
+    /// One code of 0..=255 a byte.
     Byte,
 }
 
@@ -30,19 +28,19 @@ impl CodeWidth {
     pub const fn max_code(self) -> u8 {
         match self {
             Self::Nibble => 15,
-            Self::Byte => 127,
+            Self::Byte => 255,
         }
     }
 
-    /// Bytes of one panel's codes in one activation group.
+    /// Bytes of one panel's codes in one group.
     pub const fn group_bytes(self) -> usize {
         match self {
-            Self::Nibble => PANEL * ACT_GROUP / 2,
-            Self::Byte => PANEL * ACT_GROUP,
+            Self::Nibble => PANEL * GROUP / 2,
+            Self::Byte => PANEL * GROUP,
         }
     }
 
-    /// Where the code of row `r` of the panel and column `c` of the activation group lies: byte and shift.
+    /// Where the code of row `r` of the panel and column `c` of the group lies: byte and shift.
     pub const fn place(self, r: usize, c: usize) -> (usize, u32) {
         match self {
             Self::Nibble => ((c / 8) * 32 + r * 4 + c % 4, ((c / 4) % 2 * 4) as u32),
@@ -56,26 +54,20 @@ pub const fn panels(rows: usize) -> usize {
     rows.div_ceil(PANEL)
 }
 
-/// Number of activation groups that hold `cols` columns; missing columns count as zero.
-pub const fn padded_groups(cols: usize) -> usize {
-    cols.div_ceil(ACT_GROUP)
-}
-
-/// A packed matrix, borrowed. Rows past `rows` in the last panel, and columns past `cols` in the last group, are
-/// padding whose scale and offset are zero.
+/// A packed matrix, borrowed. Rows past `rows` in the last panel are padding whose scales and offsets are zero.
 #[derive(Debug, Clone, Copy)]
 pub struct PackedView<'a> {
     /// Bits a code.
     pub width: CodeWidth,
     /// Output dimension.
     pub rows: usize,
-    /// Input dimension.
+    /// Input dimension, a multiple of [`GROUP`].
     pub cols: usize,
-    /// (panel, activation group, [`CodeWidth::group_bytes`])
+    /// (panel, group, [`CodeWidth::group_bytes`])
     pub codes: &'a [u8],
-    /// (panel, activation group, weight group 0 or 1, row)
+    /// (panel, group, row)
     pub scales: &'a [u8],
-    /// (panel, activation group, row, weight group 0 or 1)
+    /// (panel, group, row)
     pub offsets: &'a [i16],
     /// (panel, row)
     pub row_scales: &'a [f32],
@@ -85,10 +77,11 @@ impl PackedView<'_> {
     /// Panics unless every slice has the length that `rows` and `cols` demand: what the kernels'
     /// raw reads rest on.
     pub(super) fn check(&self) {
-        let cells = panels(self.rows) * padded_groups(self.cols);
+        assert!(self.cols.is_multiple_of(GROUP), "columns");
+        let cells = panels(self.rows) * (self.cols / GROUP);
         assert_eq!(self.codes.len(), cells * self.width.group_bytes(), "codes");
-        assert_eq!(self.scales.len(), cells * 2 * PANEL, "scales");
-        assert_eq!(self.offsets.len(), cells * 2 * PANEL, "offsets");
+        assert_eq!(self.scales.len(), cells * PANEL, "scales");
+        assert_eq!(self.offsets.len(), cells * PANEL, "offsets");
         assert_eq!(
             self.row_scales.len(),
             panels(self.rows) * PANEL,

@@ -1,17 +1,17 @@
 //! Packed weights times int8 activations: matrix-vector for decode, register tiles for prefill.
 //!
-//! For one row r and one token t, with groups g of 64 columns in rising order:
+//! For one row r and one token t, with groups g of 32 columns in rising order:
 //!
 //! ```text
-//! i[g]    = Σ over both halves h of  scale[r][g][h] · Σ_c code[r][c] · q[t][c]  +  offset[r][g][h] · Σ_c q[t][c]
+//! i[g]    = scale[r][g] · Σ_c code[r][c] · q[t][c]  +  offset[r][g] · Σ_c q[t][c]
 //! y[t][r] = row_scale[r] · (((0 + f32(i[0]) · s[t][0]) + f32(i[1]) · s[t][1]) + …)
 //! ```
 //!
-//! `i[g]` is an exact i32 (at most 64 · 127 · (255 · 127 + 32,767) < 2^30), so every tile shape gives the same bits.
+//! i[g] is an exact i32 (at most 32 · 127 · (255 · 255 + 32,767) < 2^29), so every tile shape gives the same bits.
 
 use super::activations::{Activations, GROUP_QUADS};
 use super::backend::dispatch;
-use super::layout::{CodeWidth, PANEL, PackedView, padded_groups, panels};
+use super::layout::{CodeWidth, GROUP, PANEL, PackedView, panels};
 use super::pool;
 use super::simd::Simd;
 use std::cell::RefCell;
@@ -79,7 +79,7 @@ unsafe fn multiply_with<S: Simd>(
             CodeWidth::Nibble => {
                 // Taken and put back: a closure of `with` would not be compiled for the back end's instructions.
                 let mut bytes = UNPACKED.take();
-                bytes.resize(padded_groups(w.cols) * CodeWidth::Byte.group_bytes(), 0);
+                bytes.resize(w.cols / GROUP * CodeWidth::Byte.group_bytes(), 0);
                 for panel in range {
                     let mut p = Panel::new(w, panel);
                     unpack::<S>(p.codes, &mut bytes);
@@ -108,7 +108,7 @@ impl Panel {
     /// `w.check()` passed and `index` is one of its panels.
     #[inline(always)]
     unsafe fn new(w: &PackedView<'_>, index: usize) -> Self {
-        let groups = padded_groups(w.cols);
+        let groups = w.cols / GROUP;
         let cell = index * groups;
         // SAFETY: `check` saw `panels · groups` cells in each slice.
         unsafe {
@@ -116,8 +116,8 @@ impl Panel {
                 index,
                 groups,
                 codes: w.codes.as_ptr().add(cell * w.width.group_bytes()),
-                scales: w.scales.as_ptr().add(cell * 2 * PANEL),
-                offsets: w.offsets.as_ptr().add(cell * 2 * PANEL),
+                scales: w.scales.as_ptr().add(cell * PANEL),
+                offsets: w.offsets.as_ptr().add(cell * PANEL),
                 row_scales: w.row_scales.as_ptr().add(index * PANEL),
             }
         }
@@ -163,7 +163,7 @@ unsafe fn all_tokens<S: Simd, const NIBBLES: bool, const WIDE: bool>(
     }
 }
 
-/// Eight rows times `T` tokens. `NIBBLES`: codes are still packed; `WIDE`: codes exceed 15.
+/// Eight rows times `T` tokens. `NIBBLES`: codes are still packed; `WIDE`: codes may exceed 15.
 ///
 /// # Safety
 /// As [`multiply_with`], with tokens `first..first + T` below `a.tokens`.
@@ -181,54 +181,48 @@ unsafe fn tile<S: Simd, const T: usize, const NIBBLES: bool, const WIDE: bool>(
         let mut total = [S::splat(0.0); T];
         for group in 0..p.groups {
             let cell = |t: usize| (first + t) * p.groups + group;
-            let offsets = S::load_half(p.offsets.add(group * 2 * PANEL));
+            let quad = |t: usize, i: usize| {
+                quads.add(t * a.token_bytes + (group * GROUP_QUADS + i) * S::QUAD_BYTES)
+            };
             let mut exact = [S::int_zero(); T];
-            for t in 0..T {
-                let sums = a.sums.as_ptr().add(2 * cell(t));
-                exact[t] = S::widen_mul(offsets, S::splat_pair(*sums, *sums.add(1)));
-            }
-            for half in 0..2 {
-                let at = 2 * group + half;
-                let quad = |t: usize, i: usize| {
-                    quads.add(t * a.token_bytes + (at * GROUP_QUADS / 2 + i) * S::QUAD_BYTES)
-                };
-                let scales = p.scales.add(at * PANEL);
-                if WIDE {
-                    let mut acc = [S::int_zero(); T];
-                    for i in 0..8 {
-                        let w = S::load_bytes(p.codes.add((at * 8 + i) * 32));
-                        for t in 0..T {
-                            acc[t] = S::dot7(acc[t], w, S::load_quad(quad(t, i)));
-                        }
-                    }
-                    let scales = S::load_scales_int(scales);
+            let scales = p.scales.add(group * PANEL);
+            if WIDE {
+                for i in 0..8 {
+                    let w = S::load_bytes(p.codes.add((group * 8 + i) * 32));
                     for t in 0..T {
-                        exact[t] = S::int_add(exact[t], S::int_mul(acc[t], scales));
-                    }
-                } else {
-                    let mut acc = [S::half_zero(); T];
-                    for i in 0..4 {
-                        let (even, odd) = if NIBBLES {
-                            let w = S::load_bytes(p.codes.add((at * 4 + i) * 32));
-                            (S::low_nibbles(w), S::high_nibbles(w))
-                        } else {
-                            let w = p.codes.add((at * 8 + 2 * i) * 32);
-                            (S::load_bytes(w), S::load_bytes(w.add(32)))
-                        };
-                        for t in 0..T {
-                            acc[t] = S::dot4(acc[t], even, S::load_quad(quad(t, 2 * i)));
-                            acc[t] = S::dot4(acc[t], odd, S::load_quad(quad(t, 2 * i + 1)));
-                        }
-                    }
-                    let scales = S::load_scales_half(scales);
-                    for t in 0..T {
-                        exact[t] = S::int_add(exact[t], S::widen_mul(acc[t], scales));
+                        exact[t] = S::dot8(exact[t], w, S::load_quad(quad(t, i)));
                     }
                 }
+                let scales = S::load_scales_int(scales);
+                for t in 0..T {
+                    exact[t] = S::int_mul(exact[t], scales);
+                }
+            } else {
+                let mut acc = [S::half_zero(); T];
+                for i in 0..4 {
+                    let (even, odd) = if NIBBLES {
+                        let w = S::load_bytes(p.codes.add((group * 4 + i) * 32));
+                        (S::low_nibbles(w), S::high_nibbles(w))
+                    } else {
+                        let w = p.codes.add((group * 8 + 2 * i) * 32);
+                        (S::load_bytes(w), S::load_bytes(w.add(32)))
+                    };
+                    for t in 0..T {
+                        acc[t] = S::dot4(acc[t], even, S::load_quad(quad(t, 2 * i)));
+                        acc[t] = S::dot4(acc[t], odd, S::load_quad(quad(t, 2 * i + 1)));
+                    }
+                }
+                let scales = S::load_scales_half(scales);
+                for t in 0..T {
+                    exact[t] = S::widen_mul(acc[t], scales);
+                }
             }
+            let offsets = S::load_offsets(p.offsets.add(group * PANEL));
             for t in 0..T {
+                let sum = S::splat_sum(*a.sums.as_ptr().add(cell(t)));
+                let whole = S::int_add(exact[t], S::widen_mul(offsets, sum));
                 let scale = S::splat(*a.scales.as_ptr().add(cell(t)));
-                total[t] = S::add(total[t], S::mul(S::int_to_float(exact[t]), scale));
+                total[t] = S::add(total[t], S::mul(S::int_to_float(whole), scale));
             }
         }
         let row_scales = S::load(p.row_scales);

@@ -29,7 +29,7 @@ pub use activations::Activations;
 pub use attention::{AttentionShape, attend};
 pub use backend::{Backend, available, current, name, select};
 pub use dense::dense_matmul;
-pub use layout::{ACT_GROUP, CodeWidth, GROUP, PANEL, PackedView, padded_groups, panels};
+pub use layout::{CodeWidth, GROUP, PANEL, PackedView, panels};
 pub use matmul::packed_matmul;
 pub use pool::{set_threads, threads};
 pub use vector::{argmax, rms_norm, rope, silu_mul};

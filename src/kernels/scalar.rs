@@ -52,7 +52,7 @@ impl Simd for Scalar {
         })
     }
     #[inline(always)]
-    unsafe fn dot7(acc: [i32; 8], w: [u8; 32], a: [i8; 4]) -> [i32; 8] {
+    unsafe fn dot8(acc: [i32; 8], w: [u8; 32], a: [i8; 4]) -> [i32; 8] {
         from_fn(|r| {
             (0..4).fold(acc[r], |sum, k| {
                 sum + i32::from(w[4 * r + k]) * i32::from(a[k])
@@ -69,12 +69,13 @@ impl Simd for Scalar {
         unsafe { p.cast::<[u8; 8]>().read_unaligned() }.map(i32::from)
     }
     #[inline(always)]
-    unsafe fn load_half(p: *const i16) -> [i16; 16] {
-        unsafe { p.cast::<[i16; 16]>().read_unaligned() }
+    unsafe fn load_offsets(p: *const i16) -> [i16; 16] {
+        let offsets = unsafe { p.cast::<[i16; 8]>().read_unaligned() };
+        from_fn(|i| if i % 2 == 0 { offsets[i / 2] } else { 0 })
     }
     #[inline(always)]
-    unsafe fn splat_pair(lo: i16, hi: i16) -> [i16; 16] {
-        from_fn(|i| if i % 2 == 0 { lo } else { hi })
+    unsafe fn splat_sum(sum: i16) -> [i16; 16] {
+        from_fn(|i| if i % 2 == 0 { sum } else { 0 })
     }
     #[inline(always)]
     unsafe fn widen_mul(a: [i16; 16], b: [i16; 16]) -> [i32; 8] {

@@ -39,17 +39,17 @@ pub(super) trait Simd {
     /// Adds the four products of every row to its two lanes. How they are split between the two is the
     /// back end's business. Codes are 0..=15, so eight such steps stay below 2^15: 16 × 15 × 127 = 30,480.
     unsafe fn dot4(acc: Self::Half, w: Self::Bytes, a: Self::Quad) -> Self::Half;
-    /// Adds the four products of every row to its lane; codes are 0..=127.
-    unsafe fn dot7(acc: Self::Int, w: Self::Bytes, a: Self::Quad) -> Self::Int;
+    /// Adds the four products of every row to its lane; codes are 0..=255.
+    unsafe fn dot8(acc: Self::Int, w: Self::Bytes, a: Self::Quad) -> Self::Int;
 
     /// Reads one scale (u8) a row, given to both of its lanes.
     unsafe fn load_scales_half(p: *const u8) -> Self::Half;
     /// Reads one scale (u8) a row.
     unsafe fn load_scales_int(p: *const u8) -> Self::Int;
-    /// Reads two i16 a row (32 bytes).
-    unsafe fn load_half(p: *const i16) -> Self::Half;
-    /// The pair (`lo`, `hi`) for every row.
-    unsafe fn splat_pair(lo: i16, hi: i16) -> Self::Half;
+    /// Reads one i16 a row, the first of its two lanes; the second is zero.
+    unsafe fn load_offsets(p: *const i16) -> Self::Half;
+    /// `sum` in every row's first lane.
+    unsafe fn splat_sum(sum: i16) -> Self::Half;
     /// Per row: the sum of its two products.
     unsafe fn widen_mul(a: Self::Half, b: Self::Half) -> Self::Int;
 

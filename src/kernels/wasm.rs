@@ -42,14 +42,16 @@ mod dot {
         )
     }
     #[inline(always)]
-    pub(super) unsafe fn dot7(acc: Pair, w: Pair, a: Quad) -> Pair {
-        let ones = i16x8_splat(1);
-        let lo = i16x8_relaxed_dot_i8x16_i7x16(a, w.0);
-        let hi = i16x8_relaxed_dot_i8x16_i7x16(a, w.1);
-        (
-            i32x4_add(acc.0, i32x4_dot_i16x8(lo, ones)),
-            i32x4_add(acc.1, i32x4_dot_i16x8(hi, ones)),
-        )
+    pub(super) unsafe fn dot8(acc: Pair, w: Pair, a: Quad) -> Pair {
+        // Only nibbles keep the top bit clear.
+        let step = |acc, w| {
+            let low = v128_and(w, u8x16_splat(15));
+            let high = v128_and(u16x8_shr(w, 4), u8x16_splat(15));
+            let low = i32x4_dot_i16x8(i16x8_relaxed_dot_i8x16_i7x16(a, low), i16x8_splat(1));
+            let high = i32x4_dot_i16x8(i16x8_relaxed_dot_i8x16_i7x16(a, high), i16x8_splat(16));
+            i32x4_add(acc, i32x4_add(low, high))
+        };
+        (step(acc.0, w.0), step(acc.1, w.1))
     }
 }
 
@@ -94,7 +96,7 @@ mod dot {
         (step(acc.0, w.0), step(acc.1, w.1))
     }
     #[inline(always)]
-    pub(super) unsafe fn dot7(acc: Pair, w: Pair, a: Quad) -> Pair {
+    pub(super) unsafe fn dot8(acc: Pair, w: Pair, a: Quad) -> Pair {
         let step = |acc, w| {
             let acc = i32x4_add(acc, i32x4_dot_i16x8(even(w), a.0));
             i32x4_add(acc, i32x4_dot_i16x8(odd(w), a.1))
@@ -154,8 +156,8 @@ impl Simd for Wasm {
         unsafe { dot::dot4(acc, w, a) }
     }
     #[inline(always)]
-    unsafe fn dot7(acc: Pair, w: Pair, a: Self::Quad) -> Pair {
-        unsafe { dot::dot7(acc, w, a) }
+    unsafe fn dot8(acc: Pair, w: Pair, a: Self::Quad) -> Pair {
+        unsafe { dot::dot8(acc, w, a) }
     }
     #[inline(always)]
     unsafe fn load_scales_half(p: *const u8) -> Pair {
@@ -175,12 +177,19 @@ impl Simd for Wasm {
         }
     }
     #[inline(always)]
-    unsafe fn load_half(p: *const i16) -> Pair {
-        unsafe { (v128_load(p.cast()), v128_load(p.add(8).cast())) }
+    unsafe fn load_offsets(p: *const i16) -> Pair {
+        unsafe {
+            let o = v128_load(p.cast());
+            let zero = i16x8_splat(0);
+            (
+                i16x8_shuffle::<0, 8, 1, 9, 2, 10, 3, 11>(o, zero),
+                i16x8_shuffle::<4, 12, 5, 13, 6, 14, 7, 15>(o, zero),
+            )
+        }
     }
     #[inline(always)]
-    unsafe fn splat_pair(lo: i16, hi: i16) -> Pair {
-        let v = i32x4_splat(i32::from(lo as u16) | (i32::from(hi) << 16));
+    unsafe fn splat_sum(sum: i16) -> Pair {
+        let v = i32x4_splat(i32::from(sum as u16));
         (v, v)
     }
     #[inline(always)]

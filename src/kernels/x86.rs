@@ -47,11 +47,14 @@ impl Simd for Avx2 {
         unsafe { _mm256_add_epi16(acc, _mm256_maddubs_epi16(w, a)) }
     }
     #[inline(always)]
-    unsafe fn dot7(acc: __m256i, w: __m256i, a: __m256i) -> __m256i {
-        // A pair's sum is at most 2 × 127 × 127 = 32,258: maddubs does not saturate.
+    unsafe fn dot8(acc: __m256i, w: __m256i, a: __m256i) -> __m256i {
+        // maddubs would saturate on whole bytes; on nibbles it cannot.
         unsafe {
-            let pairs = _mm256_maddubs_epi16(w, a);
-            _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+            let low = _mm256_maddubs_epi16(Self::low_nibbles(w), a);
+            let high = _mm256_maddubs_epi16(Self::high_nibbles(w), a);
+            let low = _mm256_madd_epi16(low, _mm256_set1_epi16(1));
+            let high = _mm256_madd_epi16(high, _mm256_set1_epi16(16));
+            _mm256_add_epi32(acc, _mm256_add_epi32(low, high))
         }
     }
     #[inline(always)]
@@ -66,12 +69,12 @@ impl Simd for Avx2 {
         unsafe { _mm256_cvtepu8_epi32(_mm_loadl_epi64(p.cast())) }
     }
     #[inline(always)]
-    unsafe fn load_half(p: *const i16) -> __m256i {
-        unsafe { _mm256_loadu_si256(p.cast()) }
+    unsafe fn load_offsets(p: *const i16) -> __m256i {
+        unsafe { _mm256_cvtepu16_epi32(_mm_loadu_si128(p.cast())) }
     }
     #[inline(always)]
-    unsafe fn splat_pair(lo: i16, hi: i16) -> __m256i {
-        unsafe { _mm256_set1_epi32(i32::from(lo as u16) | (i32::from(hi) << 16)) }
+    unsafe fn splat_sum(sum: i16) -> __m256i {
+        unsafe { _mm256_set1_epi32(i32::from(sum as u16)) }
     }
     #[inline(always)]
     unsafe fn widen_mul(a: __m256i, b: __m256i) -> __m256i {

@@ -10,13 +10,13 @@ use crate::error::{Error, Result};
 use crate::int4::Linear;
 use crate::weights::{LayerPart, TensorInfo, TensorRole, TensorSink};
 
-/// What becomes of float tensors. Quantized ones keep their grid (Q4_0, Q4_1) or become 7-bit codes (all others).
+/// What becomes of float tensors. Quantized ones keep their grid (Q4_0, Q4_1) or become 8-bit codes (all others).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Precision {
     /// Floats stay floats.
     #[default]
     Source,
-    /// Float matrices become 7-bit codes in groups of 32: a quarter of the memory.
+    /// Float matrices become 8-bit codes in groups of 32: a quarter of the memory.
     Int8,
 }
 
