@@ -192,7 +192,7 @@ impl AlignedBuffer {
         let end = self.len + bytes.len();
         let word = size_of::<u64>();
         if end > self.words.len() * word {
-            let size = full.min(FIRST_RESERVE.max(4 * end));
+            let size = full.min(FIRST_RESERVE.max(end.saturating_mul(4)));
             let words = size.max(end).div_ceil(word);
             self.words
                 .try_reserve_exact(words - self.words.len())

@@ -345,9 +345,10 @@ impl Scan {
         let mut elements = 1u64;
         for axis in 0..dims {
             let size = u64_at(bytes, 4 + 8 * axis);
+            // Candle keeps an axis as usize, which on wasm32 would lose what is above 2^32.
             elements = elements
                 .checked_mul(size)
-                .filter(|n| (1..=MAX_TENSOR_ELEMENTS).contains(n))
+                .filter(|n| (1..=MAX_TENSOR_ELEMENTS).contains(n) && size <= u32::MAX.into())
                 .ok_or_else(|| {
                     Error::not_a_model(format!(
                         "tensor {}: {size} elements along one axis make an impossible size",
