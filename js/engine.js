@@ -6,6 +6,7 @@ import { fitMessages } from "./context.js";
 import { SmolLMError, abortError, toSmolLMError, toWire } from "./errors.js";
 import { loadModel } from "./loader.js";
 import { createLogger } from "./log.js";
+import { isoDay } from "./params.js";
 import { chooseBuild, probe } from "./probe.js";
 import { CALLS } from "./protocol.js";
 import { ModelStore } from "./store.js";
@@ -67,6 +68,8 @@ class EngineWorker {
   /** @type {WebAssembly.Memory | null} */
   #memory = null;
   #contextLength = 0;
+  /** Settles when the engine is nobody's. @type {Promise<void>} */
+  #warming = Promise.resolve();
   #log = createLogger("silent");
   #turn = createTurn();
 
@@ -107,7 +110,10 @@ class EngineWorker {
 
   async #pump() {
     if (this.#running) return;
-    while ((this.#running = this.#queue.shift() ?? null)) await this.#run(this.#running);
+    while ((this.#running = this.#queue.shift() ?? null)) {
+      await this.#warming;
+      await this.#run(this.#running);
+    }
   }
 
   /** @param {Job} job */
@@ -185,7 +191,31 @@ class EngineWorker {
       memoryBytes: this.#memoryBytes(),
     };
     this.#log.info(`ready: ${info.model}`, info);
+    this.#warming = this.#warmUp(engine);
     return info;
+  }
+
+  /**
+   * Browsers compile wasm quickly first and well later, once it has run for a while. So it runs,
+   * while the visitor still types, and stops as soon as a request is there. The prompt begins as the
+   * first real one probably will, which is then in the cache.
+   *
+   * @param {WasmEngine} engine
+   */
+  async #warmUp(engine) {
+    try {
+      const messages = [{ role: "user", content: "Hello" }];
+      engine.start(JSON.stringify({ kind: "completion", messages, max_tokens: 24, temperature: 0, seed: 0, date: isoDay(new Date()) }));
+      for (;;) {
+        await this.#turn();
+        if (this.#running || this.#queue.length > 0) return void engine.abort();
+        if (/** @type {Step} */ (JSON.parse(engine.step())).type === "done") return;
+      }
+    } catch (error) {
+      // Whatever it is, a request will tell whoever asks.
+      this.#log.debug("warming up failed", error);
+      quietly(() => engine.abort());
+    }
   }
 
   /** @param {URL} folder @param {AbortSignal} signal */

@@ -46,7 +46,7 @@ export async function loadModel(source, context) {
   const shelf = source.kind === "blobs" ? new BlobShelf(source.files, context)
     : new UrlShelf(source.kind === "directory" ? source.url : "", context);
   try {
-    if (source.kind === "gguf") return await loadGguf(source.file, shelf, context);
+    if (source.kind === "gguf") return await loadGguf(source.file, shelf, context, source.name);
     const gguf = source.kind === "blobs" && source.files.find(({ name }) => kindOf(name) === "gguf");
     if (gguf) return await loadGguf({ name: gguf.name, url: "" }, shelf, context);
     return await loadCheckpoint(shelf, context);
@@ -61,10 +61,11 @@ export async function loadModel(source, context) {
  * @param {import("./protocol.js").RemoteFile} file
  * @param {Shelf} shelf
  * @param {LoadContext} context
+ * @param {string} [name] of the model, where it is known better than from the file
  */
-async function loadGguf(file, shelf, context) {
+async function loadGguf(file, shelf, context, name) {
   const { engine, contextLength } = context;
-  engine.begin_load(JSON.stringify({ format: "gguf", context_length: contextLength }));
+  engine.begin_load(JSON.stringify({ format: "gguf", context_length: contextLength, name }));
   const meter = new Meter(context, file.bytes ?? 0);
   await feedFile(file, shelf, context, meter);
   return finish(engine, meter, file.name);
@@ -126,7 +127,6 @@ async function feedFile(file, shelf, { engine, signal, log }, meter) {
 /** @param {WasmLoader} engine @param {Meter} meter @param {string} file */
 function finish(engine, meter, file) {
   meter.phase("warmup");
-  meter.report(true);
   try {
     return JSON.parse(engine.finish_load());
   } catch (error) {

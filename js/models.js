@@ -52,7 +52,7 @@ export function resolveModel(model, { modelsUrl, baseUrl }) {
   const known = REGISTRY.find(({ id }) => id === model);
   if (known) {
     const { path, bytes, sha256 } = known.file;
-    return { kind: "gguf", file: { name: fileName(path), url: new URL(path, modelsUrl).href, bytes, sha256 } };
+    return { kind: "gguf", name: known.id, file: { name: fileName(path), url: new URL(path, modelsUrl).href, bytes, sha256 } };
   }
   // A bare word is a misspelt id far more often than a folder beside the page.
   if (!/[/.:]/.test(model)) {

@@ -74,7 +74,7 @@ export const CALLS = Object.freeze({
 
 /**
  * @typedef {{ name: string, url: string, bytes?: number, sha256?: string }} RemoteFile
- * @typedef {{ kind: "gguf", file: RemoteFile }
+ * @typedef {{ kind: "gguf", name?: string, file: RemoteFile }
  *   | { kind: "directory", url: string }
  *   | { kind: "blobs", files: { name: string, blob: Blob }[] }} ModelSource
  *
@@ -91,7 +91,7 @@ export const CALLS = Object.freeze({
 
 /**
  * @typedef {object} EngineInfo
- * @property {string} model name from the weights' own metadata, or the registry's
+ * @property {string} model the registry's id, else the name in the weights' own metadata
  * @property {string} architecture e.g. `llama`
  * @property {number} parameters
  * @property {string} quantization

@@ -15,7 +15,10 @@ import * as storage from "./storage.js";
 const byId = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
 
 const options = pageOptions(location.search);
-const bytes = SmolLM.models.list().find(({ id }) => id === options.model)?.bytes ?? 0;
+const known = SmolLM.models.list();
+const bytes = known.find(({ id }) => id === options.model)?.bytes ?? 0;
+/** @param {string | undefined} name */
+const labelOf = (name) => known.find(({ id }) => id === name)?.label ?? name ?? "";
 const controller = new Controller(options, fromJson(storage.readConversation()));
 
 const systemDark = matchMedia("(prefers-color-scheme: dark)");
@@ -41,7 +44,7 @@ const topBar = mountTopBar(byId("top-bar"), {
     controller.setSystemPrompt(text);
     if (before.messages.length > 0) toast.show("New chat with the new system prompt", { label: "Undo", run: () => controller.restore(before) });
   }),
-  showEngine: () => openEngineDialog(controller.state.info),
+  showEngine: () => openEngineDialog(controller.state.info, labelOf(controller.state.info?.model)),
   toggleTheme: () => {
     const theme = isDark() ? "light" : "dark";
     document.documentElement.dataset.theme = theme;
@@ -69,7 +72,7 @@ function draw() {
   topBar.update({
     engine: state.engine,
     percent: progress && progress.total > 0 ? Math.floor((100 * progress.loaded) / progress.total) : null,
-    name: state.info?.model ?? "",
+    name: labelOf(state.info?.model),
     dark: isDark(),
     empty: conversation.messages.length === 0,
     custom: conversation.systemPrompt !== null,

@@ -37,7 +37,8 @@ try {
   let printed = "";
   for (;;) {
     const status = await answer.getAttribute("data-status");
-    const text = (await answer.locator(".answer").textContent()) ?? "";
+    // A block of Markdown ends in a line break that goes again when the block grows.
+    const text = ((await answer.locator(".answer").textContent()) ?? "").trimEnd();
     // Markdown may redraw what was shown; only what is new is printed.
     process.stdout.write(text.startsWith(printed) ? text.slice(printed.length) : "");
     if (text.startsWith(printed)) printed = text;

@@ -68,8 +68,11 @@ export async function startServer({ root, port = 0, host = "127.0.0.1", isolatio
   };
   const server = createServer(async (request, response) => {
     const { pathname } = new URL(request.url ?? "/", "http://localhost");
+    // Connections serve several requests; what this one wrote is the difference.
+    const { socket } = request;
+    const before = socket.bytesWritten;
     response.on("close", () => onRequest?.({
-      method: request.method ?? "", path: pathname, status: response.statusCode, bytes: response.socket?.bytesWritten ?? 0,
+      method: request.method ?? "", path: pathname, status: response.statusCode, bytes: socket.bytesWritten - before,
     }));
     try {
       await respond(request, response, locate(root, overlays, pathname), headers);

@@ -31,11 +31,11 @@ export function openSystemDialog(current, save) {
   text.focus();
 }
 
-/** What runs here, and why so. @param {import("../smollm-web/index.js").EngineInfo | null} info */
-export function openEngineDialog(info) {
+/** What runs here, and why so. @param {import("../smollm-web/index.js").EngineInfo | null} info @param {string} label of the model */
+export function openEngineDialog(info, label) {
   /** @type {[string, string][]} */
   const rows = info ? [
-    ["Model", info.model],
+    ["Model", label],
     ["Parameters", `${(info.parameters / 1e6).toFixed(0)} million, ${info.quantization}`],
     ["Context", `${info.contextLength.toLocaleString("en")} tokens`],
     ["Kernel", info.kernel],

@@ -94,13 +94,19 @@ test("a seed repeats an answer; stop and max_tokens end it; log-probabilities ar
 
 test("three turns are remembered", async () => {
   const { answers, history } = await page.evaluate(async () => {
-    const chat = new window.SmolLMChat(window.engine, { sampling: { temperature: 0 } });
+    // Left to itself, this model prefers to talk about its own name (float32 transformers gives the
+    // same "I'm Emily"); told to remember, it does.
+    const chat = new window.SmolLMChat(window.engine, {
+      systemPrompt: "You are a helpful assistant. The user tells you about themselves, and you remember it.",
+      sampling: { temperature: 0 },
+    });
     await chat.initialize();
     const answers = [];
-    for (const message of ["Hi, my name is Alice", "I like painting.", "What's my name?"]) answers.push(await chat.chat(message, { max_tokens: 100 }));
+    for (const message of ["Hi, my name is Alice", "Nice to meet you!", "What's my name?"]) answers.push(await chat.chat(message, { max_tokens: 60 }));
     return { answers, history: chat.getConversationHistory() };
   });
   assert.match(answers[2], /Alice/);
+  assert.equal(history.shift().role, "system");
   assert.equal(history.length, 6);
   assert.deepEqual(history.map(({ role }) => role), ["user", "assistant", "user", "assistant", "user", "assistant"]);
   assert.deepEqual(history.filter(({ role }) => role === "assistant").map(({ content }) => content), answers);
@@ -142,7 +148,7 @@ test("a system prompt changes the voice", async () => {
 test("an abort settles quickly in every phase, and the next request works", async () => {
   const figures = await page.evaluate(async () => {
     const { engine, settled } = window;
-    const words = Array.from({ length: 1100 }, (_, i) => ["river", "stone", "cloud", "lamp", "seven"][i % 5] + (i % 7 ? "" : ".")).join(" ");
+    const words = Array.from({ length: 1300 }, (_, i) => ["river", "stone", "cloud", "lamp", "seven"][i % 5] + (i % 7 ? "" : ".")).join(" ");
     const create = (content, more) => engine.chat.completions.create({ messages: [{ role: "user", content }], temperature: 0, ...more });
     const promptTokens = await engine.countTokens([{ role: "user", content: words }]);
 
@@ -158,7 +164,7 @@ test("an abort settles quickly in every phase, and the next request works", asyn
       const { error } = await settled(() => start(stop.signal, abort));
       const settledMs = performance.now() - at;
       const next = await create("Say hi.", { max_tokens: 2 });
-      return { error, settledMs, freeMs: performance.now() - at - next.usage.timings.first_token_ms - next.usage.timings.decode_ms, next: next.choices[0].message.content };
+      return { error, settledMs, next: next.choices[0].message.content, nextMs: performance.now() - at };
     };
     return {
       promptTokens,
@@ -167,26 +173,21 @@ test("an abort settles quickly in every phase, and the next request works", asyn
         let tokens = 0;
         for await (const chunk of stream) if (chunk.choices[0].delta.content && ++tokens === 8) abort();
       })),
-      queued: await aborted(async (signal, abort) => {
-        const first = create("Count to three.", { max_tokens: 12 });
-        const second = create("x", { signal });
+      queued: await aborted((signal, abort) => {
+        void create("Count to three.", { max_tokens: 12 });
         setTimeout(abort, 20);
-        try {
-          await second;
-        } finally {
-          await first;
-        }
+        return create("x", { signal });
       }),
       load: await aborted((signal, abort) => window.SmolLM.load("smollm2-135m-instruct", {
         signal, cache: "none", onProgress: ({ loaded }) => { if (loaded > 1e6) abort(); },
       })),
     };
   });
-  assert.ok(figures.promptTokens >= 1500 || figures.promptTokens > 1100, `${figures.promptTokens} tokens`);
+  assert.ok(figures.promptTokens >= 1500, `${figures.promptTokens} tokens`);
   console.log(`prompt of ${figures.promptTokens} tokens`);
   for (const phase of ["prefill", "decode", "queued", "load"]) {
-    const { error, settledMs, freeMs, next } = figures[phase];
-    console.log(`abort during ${phase}: settled after ${settledMs.toFixed(1)} ms, engine free after ${Math.max(0, freeMs).toFixed(1)} ms`);
+    const { error, settledMs, next, nextMs } = figures[phase];
+    console.log(`abort during ${phase}: settled after ${settledMs.toFixed(1)} ms; the next request was answered ${nextMs.toFixed(0)} ms after the abort`);
     assert.equal(error?.name, "AbortError", phase);
     assert.equal(error?.code, "aborted", phase);
     assert.ok(next.length > 0, phase);

@@ -58,9 +58,13 @@ for (const [browserName, launch] of [["Chromium", launchChromium], ["Firefox", l
           }
         }
         assert.ok(cached > 0, "the cache was never used");
-        // From scratch, backwards, so that no prompt follows the one it shares its beginning with.
-        await loadEngine(page, "smollm2-135m-instruct", { kernel });
-        for (const i of [9, 0, 7]) assert.deepEqual((await complete(page, REQUESTS[i])).ids, expected[i], `${kernel}, from scratch: ${PROMPTS[i]}`);
+        // From scratch: something else in between empties the cache but for the first three tokens.
+        for (const [i, request] of REQUESTS.entries()) {
+          await complete(page, { messages: [{ role: "system", content: "Zebra." }, { role: "user", content: "Hm." }], max_tokens: 1 });
+          const { ids, usage } = await complete(page, request);
+          assert.ok(usage.prompt_tokens_details.cached_tokens <= 3);
+          assert.deepEqual(ids, expected[i], `${kernel}, from scratch: ${PROMPTS[i]}`);
+        }
         console.log(`${browserName}, ${kernel}: ${REQUESTS.length} prompts equal, ${cached} prompt tokens from the cache`);
       }
     } finally {

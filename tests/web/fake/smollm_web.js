@@ -32,7 +32,7 @@ export class SmolLMInstruct {
   #format = "";
   #context = 2048;
   #plan = null;
-  #cached = new Set();
+  #cached = [];
 
   begin_load(spec) {
     const { format, context_length } = JSON.parse(spec);
@@ -83,8 +83,9 @@ export class SmolLMInstruct {
       const at = text.indexOf(s);
       if (at >= 0) words = text.slice(0, at).match(WORDS) ?? [];
     }
-    const cachedTokens = prompt.filter((word) => this.#cached.has(word)).length;
-    this.#cached = new Set(prompt);
+    const differs = prompt.findIndex((word, i) => word !== this.#cached[i]);
+    const cachedTokens = Math.min(differs < 0 ? prompt.length : differs, prompt.length - 1);
+    this.#cached = prompt;
     this.#plan = {
       verb, slow, words: words.slice(0, max_tokens), reason: words.length > max_tokens ? "length" : "stop",
       prompt: prompt.length, prefilled: cachedTokens, cached: cachedTokens, made: 0, logprobs, top: top_logprobs,

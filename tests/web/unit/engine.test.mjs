@@ -32,7 +32,11 @@ engineTest("a whole completion has OpenAI's shape, usage and timings", async (en
     index: 0, finish_reason: "stop", logprobs: null, message: { role: "assistant", content: "one two three", refusal: null },
   }]);
   const { timings, ...usage } = reply.usage;
-  assert.deepEqual(usage, { prompt_tokens: 5, completion_tokens: 3, total_tokens: 8, prompt_tokens_details: { cached_tokens: 0 } });
+  assert.deepEqual(usage, {
+    prompt_tokens: 5, completion_tokens: 3, total_tokens: 8,
+    // The role's word is there from warming up.
+    prompt_tokens_details: { cached_tokens: 1 },
+  });
   assert.deepEqual(Object.keys(timings).sort(), ["decode_ms", "decode_tokens_per_second", "first_token_ms", "prefill_ms", "prefill_tokens_per_second"]);
   assert.equal(reply.seed, 5);
 });
@@ -44,6 +48,12 @@ engineTest("a stream yields one chunk a token, then the figures", async (engine)
   assert.deepEqual(chunks.map((c) => c.choices[0].finish_reason), [null, null, null, null, "stop"]);
   assert.equal(new Set(chunks.map((c) => c.id)).size, 1);
   assert.ok(chunks.every((c, i) => Boolean(c.usage) === (i === chunks.length - 1)));
+});
+
+engineTest("warming up makes way for a request, and happens only once", async (engine, worker) => {
+  // At once after loading: the warming up has hardly begun.
+  assert.equal((await engine.chat.completions.create({ messages: ask("say: now") })).choices[0].message.content, "now");
+  assert.equal(worker.sent.filter(({ call }) => call === "generate").length, 1);
 });
 
 engineTest("stop, max_tokens and logprobs", async (engine) => {

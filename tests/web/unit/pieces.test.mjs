@@ -82,7 +82,7 @@ test("model arguments", () => {
   const where = { modelsUrl: "https://a.example/site/models/", baseUrl: "https://a.example/site/page.html" };
   const resolve = (model) => resolveModel(model, where);
   const [{ id, file }] = REGISTRY;
-  assert.deepEqual(resolve(id), { kind: "gguf", file: {
+  assert.deepEqual(resolve(id), { kind: "gguf", name: id, file: {
     name: "SmolLM2-135M-Instruct.Q4_1.gguf", url: `https://a.example/site/models/${file.path}`, bytes: file.bytes, sha256: file.sha256,
   } });
   assert.deepEqual(resolve("m/a%20b.gguf?download=1"), { kind: "gguf", file: { name: "a b.gguf", url: "https://a.example/site/m/a%20b.gguf?download=1" } });
