@@ -110,11 +110,8 @@ impl Model {
     }
 
     /// The number of weights.
-    pub fn parameters(&self) -> usize {
-        let c = &self.config;
-        let layer = c.hidden_size * (2 * c.q_dim() + 2 * c.kv_dim() + 3 * c.intermediate_size + 2);
-        let heads = if self.head.is_some() { 2 } else { 1 };
-        c.num_hidden_layers * layer + heads * c.vocab_size * c.hidden_size + c.hidden_size
+    pub fn parameters(&self) -> u64 {
+        self.config.parameters()
     }
 
     /// Bytes that the weights take in memory.
