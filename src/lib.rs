@@ -9,6 +9,7 @@ pub mod loader;
 pub mod model;
 pub mod registry;
 pub mod sampler;
+pub mod session;
 pub mod token;
 pub mod tokenizer;
 pub mod weights;
