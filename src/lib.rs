@@ -3,6 +3,7 @@
 
 pub mod config;
 pub mod error;
+pub mod instruct;
 pub mod int4;
 pub mod kernels;
 pub mod loader;
