@@ -1,1 +1,13 @@
+//! `smollm`: chat, generate, tokenize, template, score and bench on the command line.
+
+#[cfg(not(target_arch = "wasm32"))]
+mod cli;
+
+#[cfg(not(target_arch = "wasm32"))]
+fn main() -> std::process::ExitCode {
+    cli::main()
+}
+
+/// Building the browser's tests builds every binary, and a browser has no command line.
+#[cfg(target_arch = "wasm32")]
 fn main() {}
