@@ -28,16 +28,19 @@ export function mountTranscript(element, events) {
   element.append(column, h("div", { class: "to-end-place" }, toEnd));
 
   let following = true;
+  /** Messages on the page: without any, there is a greeting, which is read from the top. */
+  let count = 0;
   let seen = position();
   element.addEventListener("scroll", () => {
     const now = position();
     following = follows(following, seen, now);
     seen = now;
-    toEnd.hidden = following;
+    toEnd.hidden = following || count === 0;
   }, { passive: true });
   // Growing content, a turned phone, an opened keyboard.
-  new ResizeObserver(() => { if (following) scrollToEnd(); }).observe(column);
-  new ResizeObserver(() => { if (following) scrollToEnd(); }).observe(element);
+  const resized = new ResizeObserver(() => { if (following && count > 0) scrollToEnd(); });
+  resized.observe(column);
+  resized.observe(element);
 
   function position() {
     return { top: element.scrollTop, height: element.scrollHeight, client: element.clientHeight };
@@ -51,7 +54,6 @@ export function mountTranscript(element, events) {
 
   /** @type {Map<number, ReturnType<typeof createMessage>>} */
   const shown = new Map();
-  let count = 0;
 
   return {
     /** @param {import("../controller.js").State} state @param {number} bytes of the model's download */
@@ -78,12 +80,13 @@ export function mountTranscript(element, events) {
       loadCard.update(state, bytes);
       // The failed answer says it already.
       if (last?.status === "failed") loadCard.element.hidden = true;
+      const grew = messages.length > count;
+      count = messages.length;
       // A message just sent is where the reader wants to be.
-      if (messages.length > count) {
+      if (grew) {
         following = true;
         scrollToEnd();
       }
-      count = messages.length;
     },
   };
 }
