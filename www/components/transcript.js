@@ -18,7 +18,8 @@ const SUGGESTIONS = [
  */
 export function mountTranscript(element, events) {
   const loadCard = createLoadCard({ load: events.load, cancel: events.cancelLoad });
-  const welcome = createWelcome(events.suggest);
+  const suggestions = createSuggestions(events.suggest);
+  const welcome = createWelcome(suggestions);
   const list = h("ol", { class: "messages", "aria-label": "Conversation" });
   const column = h("div", { class: "column" }, welcome, list, loadCard.element);
   const toEnd = h("button", {
@@ -61,6 +62,8 @@ export function mountTranscript(element, events) {
       const { messages } = state.conversation;
       const last = messages.at(-1);
       welcome.hidden = messages.length > 0;
+      // Nobody would answer them.
+      suggestions.hidden = state.engine === "failed";
       list.hidden = messages.length === 0;
       for (const [id, message] of shown) {
         if (!messages.some((m) => m.id === id)) {
@@ -91,14 +94,19 @@ export function mountTranscript(element, events) {
   };
 }
 
-/** @param {(text: string) => void} suggest */
-function createWelcome(suggest) {
+/** @param {HTMLElement} suggestions */
+function createWelcome(suggestions) {
   return h("section", { class: "welcome" },
     h("img", { class: "welcome-mark", src: "icon.svg", alt: "", width: 72, height: 72 }),
     h("h2", { class: "welcome-title" }, "Hello. Ask me something."),
     h("p", { class: "welcome-text" },
       "A small language model, running entirely in this tab. Nothing you write leaves your device."),
-    h("ul", { class: "suggestions" }, ...SUGGESTIONS.map(([title, text]) => h("li", {},
-      h("button", { class: "suggestion", type: "button", onclick: () => suggest(text) },
-        h("span", { class: "suggestion-title" }, title), h("span", { class: "suggestion-text" }, text))))));
+    suggestions);
+}
+
+/** @param {(text: string) => void} suggest */
+function createSuggestions(suggest) {
+  return h("ul", { class: "suggestions", "aria-label": "Suggestions" }, ...SUGGESTIONS.map(([title, text]) => h("li", {},
+    h("button", { class: "suggestion", type: "button", onclick: () => suggest(text) },
+      h("span", { class: "suggestion-title" }, title), h("span", { class: "suggestion-text" }, text)))));
 }
