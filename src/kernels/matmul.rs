@@ -7,7 +7,7 @@
 //! y[t][r] = row_scale[r] · (((0 + f32(i[0]) · s[t][0]) + f32(i[1]) · s[t][1]) + …)
 //! ```
 //!
-//! i[g] is an exact i32 (at most 32 · 127 · (255 · 255 + 32,767) < 2^29), so every tile shape gives the same bits.
+//! `i[g]` is an exact i32 (at most 32 · 127 · (255 · 255 + 32,767) < 2^29), so every tile shape gives the same bits.
 
 use super::activations::{Activations, GROUP_QUADS};
 use super::backend::dispatch;
