@@ -13,6 +13,8 @@ pub mod sampler;
 pub mod session;
 pub mod token;
 pub mod tokenizer;
+#[cfg(target_arch = "wasm32")]
+pub mod wasm;
 pub mod weights;
 
 pub use config::{Architecture, ModelConfig};
