@@ -93,19 +93,25 @@ test("a seed repeats an answer; stop and max_tokens end it; log-probabilities ar
 });
 
 test("three turns are remembered", async () => {
-  const { answers, history } = await page.evaluate(async () => {
-    // Left to itself, this model prefers to talk about its own name (float32 transformers gives the
-    // same "I'm Emily"); told to remember, it does.
-    const chat = new window.SmolLMChat(window.engine, {
-      systemPrompt: "You are a helpful assistant. The user tells you about themselves, and you remember it.",
+  const { answers, history, stranger } = await page.evaluate(async () => {
+    // Left to itself, this model prefers to talk about a name of its own (float32 transformers gives the same
+    // "I'm Emily"), so the system prompt and the second message were chosen to draw the name out.
+    const options = {
+      systemPrompt: "You are a chat partner. Always use the user's name.",
       sampling: { temperature: 0 },
-    });
+    };
+    const chat = new window.SmolLMChat(window.engine, options);
     await chat.initialize();
     const answers = [];
-    for (const message of ["Hi, my name is Alice", "Nice to meet you!", "What's my name?"]) answers.push(await chat.chat(message, { max_tokens: 60 }));
-    return { answers, history: chat.getConversationHistory() };
+    for (const message of ["Hi, my name is Alice.", "What is my name? Say: your name is", "What's my name?"]) {
+      answers.push(await chat.chat(message, { max_tokens: 40 }));
+    }
+    const other = new window.SmolLMChat(window.engine, options);
+    const stranger = await other.chat("What's my name?", { max_tokens: 40 });
+    return { answers, history: chat.getConversationHistory(), stranger };
   });
   assert.match(answers[2], /Alice/);
+  assert.doesNotMatch(stranger, /Alice/, "another conversation does not know");
   assert.equal(history.shift().role, "system");
   assert.equal(history.length, 6);
   assert.deepEqual(history.map(({ role }) => role), ["user", "assistant", "user", "assistant", "user", "assistant"]);
