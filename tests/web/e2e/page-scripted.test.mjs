@@ -29,11 +29,12 @@ const open = async () => {
   await page.goto(`${site.url}${MODEL}`);
   await page.locator('.engine-pill[data-state="ready"]').waitFor();
 };
+/** Changes are drawn with the next frame: until then the page shows what was before. */
+const drawn = () => page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve))));
 const send = async (text) => {
   await page.locator("#message").fill(text);
   await page.keyboard.press("Enter");
-  // Drawn with the next frame: until then the last answer is the one before.
-  await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve))));
+  await drawn();
 };
 const answers = () => page.locator(".message-assistant");
 const finished = (status = "done") => page.waitForFunction(
@@ -116,9 +117,11 @@ test("new chat, and its undo", async () => {
   await send("say: one");
   await finished();
   await page.getByRole("button", { name: "New chat" }).click();
+  await drawn();
   assert.equal(await answers().count(), 0);
   assert.ok(await page.locator(".welcome").isVisible());
   await page.getByRole("button", { name: "Undo" }).click();
+  await drawn();
   assert.equal(await answers().last().locator(".answer").innerText(), "one");
 });
 
@@ -129,6 +132,7 @@ test("a system prompt starts a new chat, is told to the model, and survives a re
   await page.getByRole("button", { name: "System prompt" }).click();
   await page.locator("#system-prompt").fill("You are a pirate.");
   await page.getByRole("button", { name: "Save" }).click();
+  await drawn();
   assert.equal(await answers().count(), 0);
   await page.waitForTimeout(700);
   await page.reload();
