@@ -1,4 +1,5 @@
 //! The `smollm` program, driven as other programs would: lines of JSON in, lines of JSON out.
+#![cfg(not(target_arch = "wasm32"))]
 
 mod models;
 

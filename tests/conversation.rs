@@ -1,4 +1,5 @@
 //! What is remembered and what is not, on a fake model: exchanges, system prompt, overflow, routing.
+#![cfg(not(target_arch = "wasm32"))]
 
 #[path = "fake/mod.rs"]
 mod fake;

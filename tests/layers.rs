@@ -3,6 +3,7 @@
 //! The checker reads tokens, not lines, so comments and strings do not matter, and neither does how an
 //! import is written: `use crate::{a, b::c}`, `crate::a::f()` in the middle of an expression, and
 //! `super::super::a` are the same to it. `mod checker` below shows it failing on what it should catch.
+#![cfg(not(target_arch = "wasm32"))]
 
 #[path = "layers/javascript.rs"]
 mod javascript;

@@ -1,5 +1,6 @@
 //! The real model, SmolLM2-135M-Instruct: how far we are from float32 transformers on the same weights
 //! (`tests/golden/README.md`), and whether it behaves.
+#![cfg(not(target_arch = "wasm32"))]
 
 mod models;
 

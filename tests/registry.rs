@@ -1,4 +1,5 @@
 //! The table of known models stands in three languages; here they are compared.
+#![cfg(not(target_arch = "wasm32"))]
 
 use smollm_web::registry::{find, models};
 

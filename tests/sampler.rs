@@ -1,5 +1,6 @@
 //! The sampler against transformers' own processors (`scripts/make-sampler-golden.py`) and against
 //! rules worked out by hand.
+#![cfg(not(target_arch = "wasm32"))]
 
 use serde::Deserialize;
 use smollm_web::sampler::{

@@ -1,4 +1,5 @@
 //! The session's bookkeeping, on a fake model: cache reuse, ends, stop strings, aborts, errors.
+#![cfg(not(target_arch = "wasm32"))]
 
 #[path = "fake/mod.rs"]
 mod fake;

@@ -1,5 +1,6 @@
 //! Chat templates against transformers' own Jinja environment (`tests/golden/README.md`), and user text
 //! that wants to be a control token.
+#![cfg(not(target_arch = "wasm32"))]
 
 mod common;
 

@@ -1,5 +1,6 @@
 //! Seeded tiny models against float32 transformers: every hidden state, every logit, greedy tokens,
 //! from safetensors and from GGUF (`tests/golden/README.md`).
+#![cfg(not(target_arch = "wasm32"))]
 
 mod models;
 

@@ -1,4 +1,5 @@
 //! The tokenizer against Hugging Face's (`tests/golden/README.md`), and what must hold for any text.
+#![cfg(not(target_arch = "wasm32"))]
 
 mod common;
 

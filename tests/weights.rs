@@ -1,5 +1,6 @@
 //! Good files, read right: any cutting of the bytes gives the same tensors, Candle and the safetensors
 //! crate read the same from them, and a model's GGUF and safetensors files hold the same weights.
+#![cfg(not(target_arch = "wasm32"))]
 
 #[path = "common/files.rs"]
 mod files;

@@ -1,5 +1,6 @@
 //! Wrong, truncated and hostile files: each a typed error that names the culprit, the same however the
 //! bytes are cut, and never an absurd allocation.
+#![cfg(not(target_arch = "wasm32"))]
 
 #[path = "../common/files.rs"]
 mod files;
