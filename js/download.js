@@ -72,6 +72,9 @@ export async function downloadText(url, options) {
   }
 }
 
+const BACKOFF_MS = 250;
+const LONGEST_PAUSE_MS = 30_000;
+
 class Transfer {
   total = 0;
   etag = "";
@@ -92,7 +95,7 @@ class Transfer {
 
   /** Connects, with retries, so that the next byte read is the one at `#offset`. */
   async connect() {
-    const { retries = 4, backoffMs = 250, signal } = this.options;
+    const { retries = 4, backoffMs = BACKOFF_MS, signal } = this.options;
     for (let attempt = 1; ; attempt++) {
       try {
         return await this.#request();
@@ -100,14 +103,14 @@ class Transfer {
         const error = this.#explain(thrown);
         if (!(/** @type {any} */ (error).transient) || attempt > retries) throw error;
         this.options.onRetry?.({ attempt, offset: this.#offset, error });
-        const pause = /** @type {any} */ (error).retryAfterMs ?? backoffMs * 2 ** (attempt - 1);
-        await sleep(Math.min(pause, 30_000), signal, this.options.name);
+        const pause = /** @type {any} */ (error).retryAfterMs ?? pauseMs(backoffMs, attempt);
+        await sleep(Math.min(pause, LONGEST_PAUSE_MS), signal, this.options.name);
       }
     }
   }
 
   async *bytes() {
-    const { name, kind, sha256, signal, retries = 4, onRetry } = this.options;
+    const { name, kind, sha256, signal, retries = 4, backoffMs = BACKOFF_MS, onRetry } = this.options;
     const hash = sha256 ? new Sha256() : null;
     /** @type {Uint8Array | null} */
     let head = new Uint8Array(0);
@@ -127,6 +130,8 @@ class Transfer {
           onRetry?.({ attempt: fruitless, offset: this.#offset, error });
           // What was held back for sniffing was not passed on, so the range starts before it.
           if (head) head = new Uint8Array(0);
+          // A connection that brought something is taken up at once; one that brings nothing again and again gets time.
+          if (fruitless > 1) await sleep(pauseMs(backoffMs, fruitless - 1), signal, name);
           await this.connect();
           continue;
         }
@@ -270,6 +275,11 @@ class Transfer {
     const place = this.#offset > 0 ? `connection lost at byte ${this.#offset}` : "no connection";
     return transient(new SmolLMError("network", `${name}: ${place} (${this.url})`, { cause: thrown }));
   }
+}
+
+/** The pause after the `attempt`-th failure in a row. @param {number} backoffMs @param {number} attempt */
+function pauseMs(backoffMs, attempt) {
+  return Math.min(backoffMs * 2 ** (attempt - 1), LONGEST_PAUSE_MS);
 }
 
 /** @template {SmolLMError} E @param {E} error @param {number} [retryAfterMs] @returns {E} */
