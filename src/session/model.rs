@@ -21,7 +21,7 @@ pub trait LanguageModel {
     /// Appends `ids` to what `cache` holds.
     ///
     /// # Errors
-    /// Where they do not fit; the cache then holds at least what it held.
+    /// Where they do not fit or cannot be evaluated; the cache may then hold more or less than before.
     fn extend(&self, ids: &[TokenId], cache: &mut Self::Cache) -> Result<()>;
 
     /// Appends `ids`, at least one, and returns the logits `(vocab)` of what follows the last.
