@@ -31,6 +31,8 @@ const open = async () => {
 };
 /** Changes are drawn with the next frame: until then the page shows what was before. */
 const drawn = () => page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve))));
+/** Dialogs close and lists empty with an event and a frame of their own. */
+const gone = (selector) => page.waitForFunction((wanted) => !document.querySelector(wanted), selector);
 const send = async (text) => {
   await page.locator("#message").fill(text);
   await page.keyboard.press("Enter");
@@ -117,11 +119,10 @@ test("new chat, and its undo", async () => {
   await send("say: one");
   await finished();
   await page.getByRole("button", { name: "New chat" }).click();
-  await drawn();
-  assert.equal(await answers().count(), 0);
+  await gone(".message-assistant");
   assert.ok(await page.locator(".welcome").isVisible());
   await page.getByRole("button", { name: "Undo" }).click();
-  await drawn();
+  await answers().first().waitFor();
   assert.equal(await answers().last().locator(".answer").innerText(), "one");
 });
 
@@ -132,15 +133,14 @@ test("a system prompt starts a new chat, is told to the model, and survives a re
   await page.getByRole("button", { name: "System prompt" }).click();
   await page.locator("#system-prompt").fill("You are a pirate.");
   await page.getByRole("button", { name: "Save" }).click();
-  await drawn();
-  assert.equal(await answers().count(), 0);
+  await gone(".message-assistant");
   await page.waitForTimeout(700);
   await page.reload();
   await page.locator('.engine-pill[data-state="ready"]').waitFor();
   await page.getByRole("button", { name: "System prompt" }).click();
   assert.equal(await page.locator("#system-prompt").inputValue(), "You are a pirate.");
   await page.getByRole("button", { name: "Use the model's own" }).click();
-  assert.equal(await page.locator("dialog").count(), 0);
+  await gone("dialog");
 });
 
 test("dark and light: the system decides until the visitor does, and that is kept", async () => {
