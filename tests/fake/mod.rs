@@ -93,7 +93,7 @@ impl FakeModel {
             == Ok(1);
         if fails {
             // A model that fails may leave more behind than before, or nothing at all.
-            if ids.len() % 2 == 0 {
+            if ids.len().is_multiple_of(2) {
                 cache.ids.extend(&ids[..ids.len() / 2]);
             } else {
                 cache.ids.clear();
