@@ -35,7 +35,7 @@ export class Controller extends EventTarget {
   #answering = Promise.resolve();
 
   /**
-   * @param {{ model: string, kernel?: "relaxed" | "simd128", logLevel?: any }} options
+   * @param {{ model: string, kernel?: "relaxed" | "simd128", seed?: number, logLevel?: any }} options
    * @param {Conversation} kept
    */
   constructor(options, kept) {
@@ -109,7 +109,7 @@ export class Controller extends EventTarget {
       progress: { phase: "load", loaded: 0, total: 0, rate: 0, timeLeft: 0, cached: false },
     });
     try {
-      const { model, ...options } = this.options;
+      const { model, seed: _, ...options } = this.options;
       const engine = await SmolLM.load(model, {
         ...options, signal: stop.signal,
         onProgress: ({ phase, loaded, total, cached }) => {
@@ -146,6 +146,7 @@ export class Controller extends EventTarget {
         const stream = await engine.chat.completions.create({
           messages: conversation.toRequest(this.state.conversation),
           max_tokens: MAX_TOKENS,
+          ...(this.options.seed !== undefined && { seed: this.options.seed }),
           stream: true,
           signal: stop.signal,
           onPrefill: (prefill) => { if (current()) this.#change({ prefill }); },

@@ -1,17 +1,19 @@
 /**
  * Options in the page's address, for trying things: `?model=<id or URL>`, `?kernel=simd128`,
- * `?log=debug`.
+ * `?log=debug`, `?seed=7` (every answer is drawn from that seed, so the same words give the same answer).
  *
  * @param {string} search
- * @returns {{ model: string, kernel?: "relaxed" | "simd128", logLevel?: "debug" | "info" | "warn" | "error" | "silent" }}
+ * @returns {{ model: string, kernel?: "relaxed" | "simd128", seed?: number, logLevel?: "debug" | "info" | "warn" | "error" | "silent" }}
  */
 export function pageOptions(search) {
   const params = new URLSearchParams(search);
   const kernel = params.get("kernel");
   const logLevel = params.get("log");
+  const seed = Number.parseInt(params.get("seed") ?? "", 10);
   return {
     model: params.get("model") || "smollm2-135m-instruct",
     ...(kernel && { kernel: /** @type {any} */ (kernel) }),
+    ...(seed >= 0 && { seed }),
     ...(logLevel && { logLevel: /** @type {any} */ (logLevel) }),
   };
 }
