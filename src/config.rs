@@ -99,6 +99,11 @@ impl ModelConfig {
         json::read(text)?.checked(&|field| format!("config.json: {field}"))
     }
 
+    /// The numbers as a `config.json` that [`ModelConfig::from_json`] reads back.
+    pub fn to_json(&self) -> serde_json::Value {
+        json::write(self)
+    }
+
     /// Reads the metadata of a GGUF file. The format has no key for a tied head, so
     /// `tie_word_embeddings` is the caller's: true where the file has no `output.weight`.
     ///

@@ -4,17 +4,22 @@
 //! sockets. Everything but the weights is built, and refused, before the first weight is read.
 
 mod language;
+mod texts;
 
 use crate::config::ModelConfig;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
+use crate::int4::PackedMatrix;
 use crate::model::{Model, ModelBuilder, Precision};
 use crate::registry::{ModelEntry, SamplingDefaults};
 use crate::token::TokenId;
 use crate::tokenizer::{ChatTemplate, Tokenizer};
+use crate::weights::pack::{MANIFEST, Manifest};
 use crate::weights::{
-    GgufHeader, GgufReader, GgufSink, Progress, SafetensorsReader, TensorInfo, TensorSink,
+    GgufHeader, GgufReader, GgufSink, PackReader, PackedInfo, Progress, SafetensorsReader,
+    TensorInfo, TensorSink,
 };
 use language::Language;
+pub use texts::{ModelTexts, texts_of_gguf};
 
 /// What the host chooses.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -113,6 +118,7 @@ enum Source {
         file: Option<String>,
     },
     Safetensors(Box<SafetensorsReader>),
+    Pack(Box<PackReader>),
 }
 
 /// What comes into being while the bytes pass.
@@ -162,6 +168,57 @@ impl Loader {
         })
     }
 
+    /// Loads a pack. Its shards are then fed inflated, each after [`begin_file`](Loader::begin_file); that their
+    /// stored bytes are those of the manifest is the host's to see, with
+    /// [`FileEntry::verify`](crate::weights::pack::FileEntry::verify), before it inflates them.
+    ///
+    /// `text_of` gives the files that the manifest lists, by name.
+    ///
+    /// # Errors
+    /// `integrity` for a listed file that is missing or not the one that is meant, `not_a_model` where the manifest's
+    /// tensors are not those of its config, and those of [`Loader::safetensors`]; all name the file.
+    pub fn pack<'a>(
+        manifest: &Manifest,
+        text_of: impl Fn(&str) -> Option<&'a str>,
+        mut options: LoadOptions,
+    ) -> Result<Self> {
+        let config = manifest.model_config()?;
+        for file in &manifest.files {
+            let text = text_of(&file.name).ok_or_else(|| {
+                Error::new(ErrorKind::Integrity, format!("{}: is missing", file.name))
+            })?;
+            file.verify(text.as_bytes())?;
+        }
+        // What the manifest does not list is not part of the pack.
+        let listed = |name: &str| {
+            let file = manifest.files.iter().find(|file| file.name == name)?;
+            text_of(&file.name)
+        };
+        let texts = CheckpointTexts {
+            config: "",
+            tokenizer: listed("tokenizer.json").ok_or_else(|| {
+                Error::not_a_model(format!("{MANIFEST}: lists no tokenizer.json"))
+            })?,
+            tokenizer_config: listed("tokenizer_config.json"),
+            generation_config: listed("generation_config.json"),
+            chat_template: listed("chat_template.jinja"),
+        };
+        options.name = options.name.or_else(|| manifest.name.clone());
+        let language = Language::from_checkpoint(&texts, &config, &options)?;
+        let reader = PackReader::new(manifest, config.clone())?;
+        let mut assembly = Assembly {
+            options,
+            config: None,
+            language: None,
+            builder: None,
+        };
+        assembly.begin(config, language)?;
+        Ok(Self {
+            source: Source::Pack(Box::new(reader)),
+            assembly,
+        })
+    }
+
     /// Begins the file `name`: errors are going to name it, and the one before must be complete.
     ///
     /// # Errors
@@ -169,6 +226,7 @@ impl Loader {
     pub fn begin_file(&mut self, name: &str) -> Result<()> {
         match &mut self.source {
             Source::Safetensors(reader) => reader.begin_file(name),
+            Source::Pack(reader) => reader.begin_shard(name),
             Source::Gguf { reader, file } => {
                 if file.is_some() || reader.progress().bytes_seen > 0 {
                     return Err(Error::invalid_argument(format!(
@@ -189,6 +247,7 @@ impl Loader {
     pub fn feed(&mut self, chunk: &[u8]) -> Result<()> {
         match &mut self.source {
             Source::Safetensors(reader) => reader.feed(chunk, &mut self.assembly),
+            Source::Pack(reader) => reader.feed(chunk, &mut self.assembly),
             Source::Gguf { reader, file } => reader
                 .feed(chunk, &mut self.assembly)
                 .map_err(|e| at_file(e, file.as_deref())),
@@ -200,6 +259,7 @@ impl Loader {
         match &self.source {
             Source::Gguf { reader, .. } => reader.progress(),
             Source::Safetensors(reader) => reader.progress(),
+            Source::Pack(reader) => reader.progress(),
         }
     }
 
@@ -215,6 +275,7 @@ impl Loader {
     pub fn finish(self) -> Result<LoadedModel> {
         match self.source {
             Source::Safetensors(reader) => reader.finish()?,
+            Source::Pack(reader) => reader.finish()?,
             Source::Gguf { reader, file } => {
                 reader.finish().map_err(|e| at_file(e, file.as_deref()))?;
             }
@@ -257,11 +318,21 @@ impl TensorSink for Assembly {
     fn tensor(&mut self, info: &TensorInfo, data: &[u8]) -> Result<()> {
         match &mut self.builder {
             Some(builder) => builder.tensor(info, data),
-            None => Err(Error::not_a_model(format!(
-                "tensor {}: stands before the header's end",
-                info.name
-            ))),
+            None => Err(Self::no_builder(&info.name)),
         }
+    }
+
+    fn packed(&mut self, info: &PackedInfo, matrix: PackedMatrix) -> Result<()> {
+        match &mut self.builder {
+            Some(builder) => builder.packed(info, matrix),
+            None => Err(Self::no_builder(&info.name)),
+        }
+    }
+}
+
+impl Assembly {
+    fn no_builder(name: &str) -> Error {
+        Error::not_a_model(format!("tensor {name}: stands before the header's end"))
     }
 }
 

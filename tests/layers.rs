@@ -39,6 +39,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "token",
             "config",
             "registry",
+            "int4",
             "weights",
             "model",
             "tokenizer",

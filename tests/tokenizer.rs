@@ -44,6 +44,25 @@ fn smollm2_as_the_reference() {
     check_golden(&common::smollm2_tokenizer(), "tokenizer.jsonl", 250);
 }
 
+/// The `tokenizer.json` that is written for a vocabulary from GGUF, held to the same references.
+#[test]
+fn written_json_as_the_reference() {
+    let smollm2 = common::gguf_vocab(&common::real_gguf());
+    let llama3 = common::gguf_vocab(&common::fetched_fixture("llama3-vocab.gguf"));
+    for (vocab, golden, at_least) in [
+        (smollm2, "tokenizer.jsonl", 250),
+        (llama3, "tokenizer-llama3.jsonl", 150),
+    ] {
+        let json = vocab.to_json().unwrap();
+        assert_eq!(json, vocab.to_json().unwrap());
+        check_golden(
+            &Tokenizer::from_json(json.as_bytes()).unwrap(),
+            golden,
+            at_least,
+        );
+    }
+}
+
 #[test]
 fn llama3_as_the_reference() {
     let vocab = common::gguf_vocab(&common::fetched_fixture("llama3-vocab.gguf"));

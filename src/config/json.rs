@@ -6,7 +6,7 @@ use super::{
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::token::TokenId;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 /// One JSON object whose getters name the key in errors. A null counts as absent, as in transformers.
 struct Object<'a>(&'a Map<String, Value>);
@@ -131,6 +131,44 @@ pub(super) fn read(text: &str) -> Result<ModelConfig> {
         bos_token_id: bos,
         eos_token_ids: eos.unwrap_or_default(),
     })
+}
+
+/// The other way round.
+pub(super) fn write(config: &ModelConfig) -> Value {
+    let class = match config.architecture {
+        Architecture::Llama => "LlamaForCausalLM",
+        Architecture::SmolLm3 => "SmolLM3ForCausalLM",
+    };
+    let mut value = json!({
+        "architectures": [class],
+        "model_type": config.architecture.name(),
+        "hidden_act": "silu",
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.hidden_size,
+        "intermediate_size": config.intermediate_size,
+        "num_hidden_layers": config.num_hidden_layers,
+        "num_attention_heads": config.num_attention_heads,
+        "num_key_value_heads": config.num_key_value_heads,
+        "head_dim": config.head_dim,
+        "rms_norm_eps": shortest(config.rms_norm_eps),
+        "rope_theta": shortest(config.rope_theta),
+        "max_position_embeddings": config.max_position_embeddings,
+        "tie_word_embeddings": config.tie_word_embeddings,
+        "eos_token_id": config.eos_token_ids.iter().map(|id| id.0).collect::<Vec<_>>(),
+    });
+    if config.architecture == Architecture::SmolLm3 {
+        let uses = config.no_rope_layers.iter().map(|skips| u8::from(!skips));
+        value["no_rope_layers"] = uses.collect();
+    }
+    if let Some(bos) = config.bos_token_id {
+        value["bos_token_id"] = bos.0.into();
+    }
+    value
+}
+
+/// The shortest decimal number that is this float: 1e-5, not 9.999999747378752e-6.
+fn shortest(x: f32) -> f64 {
+    x.to_string().parse().unwrap_or_else(|_| x.into())
 }
 
 fn architecture(object: &Object) -> Result<Architecture> {

@@ -26,6 +26,16 @@ pub struct PackedMatrix {
     row_scales: Vec<f32>,
 }
 
+/// One group of a panel of eight rows, to be written as the kernels read it ([`PackedView`]).
+pub(super) struct PanelGroup<'a> {
+    /// Places by [`CodeWidth::place`].
+    pub codes: &'a mut [u8],
+    /// (8)
+    pub scales: &'a mut [u8],
+    /// (8)
+    pub offsets: &'a mut [i16],
+}
+
 impl PackedMatrix {
     /// All zeros.
     ///
@@ -68,6 +78,12 @@ impl PackedMatrix {
         self.codes.len() + self.scales.len() + 2 * self.offsets.len() + 4 * self.row_scales.len()
     }
 
+    /// The unit of a row's scales and offsets.
+    pub fn row_scale(&self, row: usize) -> f32 {
+        assert!(row < self.rows, "row");
+        self.row_scales[row]
+    }
+
     /// The matrix as the kernels read it.
     pub fn view(&self) -> PackedView<'_> {
         PackedView {
@@ -107,6 +123,22 @@ impl PackedMatrix {
                 codes[byte] = (codes[byte] & !mask) | (code << shift);
             }
         }
+    }
+
+    /// Group `g` of the panel that begins with row `8 · panel`.
+    pub(super) fn panel_group(&mut self, panel: usize, g: usize) -> PanelGroup<'_> {
+        let cell = self.cell(panel * PANEL, g);
+        let bytes = self.width.group_bytes();
+        PanelGroup {
+            codes: &mut self.codes[cell * bytes..][..bytes],
+            scales: &mut self.scales[cell * PANEL..][..PANEL],
+            offsets: &mut self.offsets[cell * PANEL..][..PANEL],
+        }
+    }
+
+    /// Replaces the unit of a row's scales and offsets.
+    pub(super) fn set_row_scale(&mut self, row: usize, scale: f32) {
+        self.row_scales[row] = scale;
     }
 
     /// Replaces the rows from `first` on by those of `from`, whose codes may be narrower.

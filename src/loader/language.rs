@@ -43,13 +43,18 @@ struct Said {
 /// name only one of the first two, and SmolLM3's not the third.
 const END_TOKENS: [&str; 3] = ["<|im_end|>", "<|endoftext|>", "<|end_of_text|>"];
 
-impl Language {
-    /// From a GGUF file's metadata; the vocabulary is taken out of it.
-    pub(super) fn from_gguf(
-        metadata: &mut Metadata,
-        config: &ModelConfig,
-        options: &LoadOptions,
-    ) -> Result<Language> {
+/// What a GGUF file's metadata say about language.
+pub(super) struct GgufLanguage {
+    pub(super) vocab: GgufVocab,
+    pub(super) template: Option<String>,
+    pub(super) token_texts: Vec<(&'static str, String)>,
+    pub(super) end_tokens: Vec<TokenId>,
+    pub(super) name: Option<String>,
+}
+
+impl GgufLanguage {
+    /// Takes the vocabulary out of the metadata.
+    pub(super) fn take(metadata: &mut Metadata, config: &ModelConfig) -> Result<Self> {
         let kind = metadata.require_string("tokenizer.ggml.model")?;
         if kind != "gpt2" {
             return Err(Error::new(
@@ -82,19 +87,40 @@ impl Language {
                 token_texts.push((token, text.clone()));
             }
         }
-        let tokenizer = Tokenizer::from_gguf(GgufVocab {
-            pre,
-            tokens,
-            token_types,
-            merges,
-        })?;
-        let end_tokens = config.eos_token_ids.iter().copied().chain(turn_end);
-        let said = Said {
-            tokenizer,
+        Ok(Self {
+            vocab: GgufVocab {
+                pre,
+                tokens,
+                token_types,
+                merges,
+            },
             template,
             token_texts,
-            end_tokens: end_tokens.collect(),
+            end_tokens: config
+                .eos_token_ids
+                .iter()
+                .copied()
+                .chain(turn_end)
+                .collect(),
             name,
+        })
+    }
+}
+
+impl Language {
+    /// From a GGUF file's metadata; the vocabulary is taken out of it.
+    pub(super) fn from_gguf(
+        metadata: &mut Metadata,
+        config: &ModelConfig,
+        options: &LoadOptions,
+    ) -> Result<Language> {
+        let gguf = GgufLanguage::take(metadata, config)?;
+        let said = Said {
+            tokenizer: Tokenizer::from_gguf(gguf.vocab)?,
+            template: gguf.template,
+            token_texts: gguf.token_texts,
+            end_tokens: gguf.end_tokens,
+            name: gguf.name,
             temperature: None,
             top_p: None,
         };

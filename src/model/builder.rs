@@ -7,8 +7,8 @@ use super::weights::{Matrix, read_vector};
 use super::{Layer, Model, ModelId};
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
-use crate::int4::Linear;
-use crate::weights::{LayerPart, TensorInfo, TensorRole, TensorSink};
+use crate::int4::{Linear, PackedMatrix};
+use crate::weights::{LayerPart, PackedInfo, TensorInfo, TensorRole, TensorSink};
 
 /// What becomes of float tensors. Quantized ones keep their grid (Q4_0, Q4_1) or become 8-bit codes (all others).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -120,37 +120,64 @@ impl ModelBuilder {
 
 impl TensorSink for ModelBuilder {
     fn tensor(&mut self, info: &TensorInfo, data: &[u8]) -> Result<()> {
-        let matrix = || Matrix::read(info, data, self.precision);
         match info.role {
-            TensorRole::TokenEmbedding => self.embedding = Some(matrix()?.into_linear()?),
-            TensorRole::Output => self.head = Some(matrix()?.into_linear()?),
             TensorRole::OutputNorm => self.norm = Some(read_vector(info, data)?),
-            TensorRole::Layer { index, part } => {
-                let Some(parts) = self.layers.get_mut(index) else {
-                    return Err(Error::not_a_model(format!(
-                        "tensor {}: the model has no layer {index}",
-                        info.name
-                    )));
-                };
-                match part {
-                    LayerPart::AttnNorm => parts.attention_norm = Some(read_vector(info, data)?),
-                    LayerPart::FfnNorm => parts.mlp_norm = Some(read_vector(info, data)?),
-                    LayerPart::Q => parts.q = Some(matrix()?),
-                    LayerPart::K => parts.k = Some(matrix()?),
-                    LayerPart::V => parts.v = Some(matrix()?),
-                    LayerPart::O => parts.o = Some(matrix()?.into_linear()?),
-                    LayerPart::Gate => {
-                        let gate = matrix()?;
-                        self.quantization = gate.quantization();
-                        parts.gate = Some(gate);
-                    }
-                    LayerPart::Up => parts.up = Some(matrix()?),
-                    LayerPart::Down => parts.down = Some(matrix()?.into_linear()?),
-                }
-                parts.stack()?;
+            TensorRole::Layer {
+                index,
+                part: LayerPart::AttnNorm,
+            } => self.layer(index, &info.name)?.attention_norm = Some(read_vector(info, data)?),
+            TensorRole::Layer {
+                index,
+                part: LayerPart::FfnNorm,
+            } => self.layer(index, &info.name)?.mlp_norm = Some(read_vector(info, data)?),
+            _ => {
+                let matrix = Matrix::read(info, data, self.precision)?;
+                self.matrix(info.role, &info.name, matrix)?;
             }
         }
         Ok(())
+    }
+
+    fn packed(&mut self, info: &PackedInfo, matrix: PackedMatrix) -> Result<()> {
+        self.matrix(info.role, &info.name, Matrix::Packed(matrix))
+    }
+}
+
+impl ModelBuilder {
+    fn layer(&mut self, index: usize, name: &str) -> Result<&mut Parts> {
+        self.layers.get_mut(index).ok_or_else(|| {
+            Error::not_a_model(format!("tensor {name}: the model has no layer {index}"))
+        })
+    }
+
+    fn matrix(&mut self, role: TensorRole, name: &str, matrix: Matrix) -> Result<()> {
+        let (index, part) = match role {
+            TensorRole::TokenEmbedding => {
+                self.embedding = Some(matrix.into_linear()?);
+                return Ok(());
+            }
+            TensorRole::Output => {
+                self.head = Some(matrix.into_linear()?);
+                return Ok(());
+            }
+            TensorRole::Layer { index, part } => (index, part),
+            TensorRole::OutputNorm => return Err(no_matrix(name)),
+        };
+        if part == LayerPart::Gate {
+            self.quantization = matrix.quantization();
+        }
+        let parts = self.layer(index, name)?;
+        match part {
+            LayerPart::AttnNorm | LayerPart::FfnNorm => return Err(no_matrix(name)),
+            LayerPart::Q => parts.q = Some(matrix),
+            LayerPart::K => parts.k = Some(matrix),
+            LayerPart::V => parts.v = Some(matrix),
+            LayerPart::O => parts.o = Some(matrix.into_linear()?),
+            LayerPart::Gate => parts.gate = Some(matrix),
+            LayerPart::Up => parts.up = Some(matrix),
+            LayerPart::Down => parts.down = Some(matrix.into_linear()?),
+        }
+        parts.stack()
     }
 }
 
@@ -176,4 +203,8 @@ fn need<T>(part: Option<T>, name: &str) -> Result<T> {
 
 fn missing(name: &str) -> Error {
     Error::not_a_model(format!("the model lacks its {name}"))
+}
+
+fn no_matrix(name: &str) -> Error {
+    Error::not_a_model(format!("tensor {name}: expected a vector, found a matrix"))
 }

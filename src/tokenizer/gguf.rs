@@ -3,6 +3,7 @@
 //! GGUF names a pre-tokenizer instead of describing it. The pipelines behind the names are those of the
 //! models' own `tokenizer.json` files.
 
+use serde_json::{Map, Value, json};
 use tokenizers::models::bpe::Vocab;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::digits::Digits;
@@ -82,6 +83,54 @@ pub(super) fn read(gguf: GgufVocab) -> Result<Parts> {
         normalizer: None,
         pre_tokenizer,
     })
+}
+
+impl GgufVocab {
+    /// The same vocabulary as the content of a `tokenizer.json`, the same bytes every time.
+    ///
+    /// # Errors
+    /// Those of [`Tokenizer::from_gguf`](super::Tokenizer::from_gguf) for the names and merges.
+    pub fn to_json(&self) -> Result<String> {
+        let unwritable = |e: serde_json::Error| {
+            Error::not_a_model(format!("the vocabulary cannot be written: {e}")).caused_by(e)
+        };
+        let parts = read(self.clone())?;
+        let mut vocab: Vec<_> = parts.vocab.into_iter().collect();
+        vocab.sort_unstable_by_key(|(_, id)| *id);
+        let mut added_tokens = Vec::new();
+        for (id, token) in parts.added {
+            let mut entry = json!({ "id": id });
+            if let (Value::Object(entry), Value::Object(token)) =
+                (&mut entry, serde_json::to_value(token).map_err(unwritable)?)
+            {
+                entry.extend(token);
+            }
+            added_tokens.push(entry);
+        }
+        let file = json!({
+            "version": "1.0",
+            "truncation": null,
+            "padding": null,
+            "added_tokens": added_tokens,
+            "normalizer": null,
+            "pre_tokenizer": parts.pre_tokenizer,
+            "post_processor": null,
+            "decoder": ByteLevel::new(true, true, true),
+            "model": {
+                "type": "BPE",
+                "dropout": null,
+                "unk_token": null,
+                "continuing_subword_prefix": null,
+                "end_of_word_suffix": null,
+                "fuse_unk": false,
+                "byte_fallback": false,
+                "ignore_merges": parts.ignore_merges,
+                "vocab": vocab.into_iter().map(|(token, id)| (token, id.into())).collect::<Map<_, _>>(),
+                "merges": self.merges,
+            },
+        });
+        serde_json::to_string(&file).map_err(unwritable)
+    }
 }
 
 /// Cuts `"a b"` in two.

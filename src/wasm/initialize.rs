@@ -8,10 +8,11 @@ use web_sys::Url;
 use super::fetch::{self, Body};
 use crate::error::{Error, Result};
 use crate::loader::{CheckpointTexts, LoadOptions, LoadedModel, Loader};
+use crate::weights::pack::{MANIFEST, Manifest};
 
-/// Fetches and loads the model at `model_url`: a `.gguf` file, or a directory with a Hugging Face
-/// checkpoint: the small files of [`CheckpointTexts`], and `model.safetensors` or its shards and
-/// `model.safetensors.index.json`.
+/// Fetches and loads the model at `model_url`: a `.gguf` file; a directory with a pack, or the `manifest.json` in it; or
+/// a directory with a Hugging Face checkpoint: the small files of [`CheckpointTexts`], and `model.safetensors` or its
+/// shards and `model.safetensors.index.json`.
 ///
 /// # Errors
 /// Those of [`fetch::get`] and of [`Loader`], each naming the file.
@@ -24,7 +25,39 @@ pub(super) async fn load(model_url: &str, options: LoadOptions) -> Result<Loaded
         read_weights(&mut loader, name, fetch::get(&url).await?).await?;
         return loader.finish();
     }
-    load_checkpoint(&url, options).await
+    if let Some(directory) = path.strip_suffix(MANIFEST) {
+        url.set_pathname(directory);
+        let manifest = fetch::get(&fetch::in_directory(&url, MANIFEST)?).await?;
+        return load_pack(&url, &manifest.text().await?, options).await;
+    }
+    match fetch::get_optional(&fetch::in_directory(&url, MANIFEST)?).await? {
+        Some(manifest) => load_pack(&url, &manifest.text().await?, options).await,
+        None => load_checkpoint(&url, options).await,
+    }
+}
+
+/// One file after the other; each is checked before anything is done with it.
+async fn load_pack(directory: &Url, manifest: &str, options: LoadOptions) -> Result<LoadedModel> {
+    let manifest = Manifest::parse(manifest)?;
+    let mut texts = BTreeMap::new();
+    for file in &manifest.files {
+        let url = fetch::in_directory(directory, &file.name)?;
+        texts.insert(&file.name, fetch::get(&url).await?.text().await?);
+    }
+    let text_of = |name: &str| texts.get(&name.to_owned()).map(|text| text.as_str());
+    let mut loader = Loader::pack(&manifest, text_of, options)?;
+    for shard in &manifest.shards {
+        let url = fetch::in_directory(directory, &shard.stored.name)?;
+        let stored = fetch::get(&url)
+            .await?
+            .bytes(shard.stored.bytes as usize)
+            .await?;
+        shard.stored.verify(&stored)?;
+        let inflated = fetch::inflate(&stored, &shard.stored.name)?;
+        drop(stored);
+        read_weights(&mut loader, &shard.stored.name, inflated).await?;
+    }
+    loader.finish()
 }
 
 /// One file after the other, the small ones first: the first of them tells a wrong URL, and everything

@@ -13,9 +13,10 @@ use crate::model::Precision;
 use crate::session::Step;
 use crate::token::TokenId;
 use crate::tokenizer::Tokenizer;
+use crate::weights::pack::{MANIFEST, Manifest};
 
-/// Reads `{"format": "gguf" | "safetensors", "context_length"?, "precision"?: "source" | "int8",
-/// "files"?: {name: text}}` and begins to load; `files` are a checkpoint's small ones.
+/// Reads `{"format": "gguf" | "safetensors" | "pack", "context_length"?, "precision"?: "source" | "int8", "name"?,
+/// "files"?: {name: text}}` and begins to load; `files` are a checkpoint's small ones, or a pack's with its manifest.
 ///
 /// # Errors
 /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) naming the field, and those of [`Loader`].
@@ -44,8 +45,15 @@ pub(super) fn begin_load(spec: &str) -> Result<Loader> {
             let texts = CheckpointTexts::from_files(|name| files.get(name).map(String::as_str))?;
             Loader::safetensors(&texts, options)
         }
+        "pack" => {
+            let manifest = files.get(MANIFEST).ok_or_else(|| {
+                Error::invalid_argument(format!("files: {MANIFEST} is not among them"))
+            })?;
+            let text_of = |name: &str| files.get(name).map(String::as_str);
+            Loader::pack(&Manifest::parse(manifest)?, text_of, options)
+        }
         _ => Err(Error::invalid_argument(format!(
-            "format: expected gguf or safetensors, found {format:?}"
+            "format: expected gguf, safetensors or pack, found {format:?}"
         ))),
     }
 }

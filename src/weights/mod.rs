@@ -8,15 +8,19 @@
 //! Before the first tensor is handed over, a file's whole tensor table has been compared with the
 //! [`ModelConfig`]: names, shapes, types, offsets.
 
+mod elements;
 pub mod gguf;
+pub mod pack;
 pub mod safetensors;
 mod stream;
 
 pub use gguf::{GgufHeader, GgufReader, GgufSink};
+pub use pack::{PackReader, PackedInfo};
 pub use safetensors::SafetensorsReader;
 
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
+use crate::int4::PackedMatrix;
 use candle_core::quantized::GgmlDType;
 use std::collections::HashSet;
 use std::fmt;
@@ -155,6 +159,18 @@ pub trait TensorSink {
     /// `data` is exactly the tensor's bytes, little-endian, at an address that is a multiple of 4.
     /// It is gone after the call.
     fn tensor(&mut self, info: &TensorInfo, data: &[u8]) -> Result<()>;
+
+    /// A matrix of a pack, in the kernels' layout already. Sinks that want a file's own bytes refuse it.
+    ///
+    /// # Errors
+    /// `invalid_argument` unless the sink takes such matrices.
+    fn packed(&mut self, info: &PackedInfo, matrix: PackedMatrix) -> Result<()> {
+        drop(matrix);
+        Err(Error::invalid_argument(format!(
+            "tensor {}: a packed matrix cannot be used here",
+            info.name
+        )))
+    }
 }
 
 /// How far a reader has come.

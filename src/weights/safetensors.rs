@@ -313,7 +313,7 @@ const PARTS: [(LayerPart, &str); 9] = [
     (LayerPart::Down, "mlp.down_proj.weight"),
 ];
 
-fn role_of(name: &str) -> Option<TensorRole> {
+pub(super) fn role_of(name: &str) -> Option<TensorRole> {
     match name {
         TOKEN_EMBEDDING => Some(TensorRole::TokenEmbedding),
         OUTPUT_NORM => Some(TensorRole::OutputNorm),
@@ -322,7 +322,7 @@ fn role_of(name: &str) -> Option<TensorRole> {
     }
 }
 
-fn name_of(role: TensorRole) -> String {
+pub(super) fn name_of(role: TensorRole) -> String {
     match role {
         TensorRole::TokenEmbedding => TOKEN_EMBEDDING.into(),
         TensorRole::OutputNorm => OUTPUT_NORM.into(),

@@ -1,6 +1,6 @@
 //! The data section of a file: cuts the stream into tensors and hands them on.
 
-use super::{TensorInfo, TensorSink};
+use super::{PackedInfo, TensorInfo, TensorSink};
 use crate::error::{Error, ErrorKind, Result};
 use std::mem::size_of;
 
@@ -9,6 +9,8 @@ use std::mem::size_of;
 pub(super) enum Use {
     /// It is a tensor of the model.
     Tensor(TensorInfo),
+    /// It is a matrix's planes.
+    Packed(PackedInfo),
     /// Llama 3's frequency factors, `rope_freqs.weight` as f32. All ones say nothing; anything else
     /// is a scaled RoPE, which the model does not compute.
     RopeFactors {
@@ -98,6 +100,10 @@ impl TensorStream {
                     sink.tensor(info, data)?;
                     self.tensors_done += 1;
                 }
+                Use::Packed(info) => {
+                    sink.packed(info, info.decode(data)?)?;
+                    self.tensors_done += 1;
+                }
                 Use::RopeFactors { name } => refuse_scaling(name, data)?,
                 Use::Skip => {}
             }
@@ -120,7 +126,11 @@ impl TensorStream {
         let missing = self.end().saturating_sub(self.position);
         if missing > 0 {
             let place = match self.stretches.get(self.next).map(|s| &s.what) {
-                Some(Use::Tensor(info)) => format!("tensor {}", info.name),
+                Some(
+                    Use::Tensor(TensorInfo { name, .. }) | Use::Packed(PackedInfo { name, .. }),
+                ) => {
+                    format!("tensor {name}")
+                }
                 _ => "its tensors".into(),
             };
             return Err(Error::not_a_model(format!(
@@ -135,7 +145,9 @@ impl TensorStream {
 
 fn out_of_memory(what: &Use, bytes: u64) -> Error {
     let name = match what {
-        Use::Tensor(TensorInfo { name, .. }) | Use::RopeFactors { name } => name.as_str(),
+        Use::Tensor(TensorInfo { name, .. })
+        | Use::Packed(PackedInfo { name, .. })
+        | Use::RopeFactors { name } => name.as_str(),
         Use::Skip => "skipped",
     };
     Error::new(

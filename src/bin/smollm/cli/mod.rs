@@ -5,6 +5,8 @@ mod chat;
 mod generate;
 mod jsonl;
 mod open;
+#[path = "../../common/pack_dir.rs"]
+mod pack_dir;
 mod score;
 mod template;
 mod tokenize;

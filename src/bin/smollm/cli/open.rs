@@ -1,4 +1,4 @@
-//! Models on disk: a `.gguf` file, a Hugging Face checkpoint directory, or a directory with one
+//! Models on disk: a pack, a `.gguf` file, a Hugging Face checkpoint directory, or a directory with one
 //! `.gguf` file. Bytes go to the loader as they come, so no file is ever held whole.
 
 use std::collections::BTreeSet;
@@ -11,12 +11,15 @@ use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 use smollm_web::loader::{CheckpointTexts, LoadOptions, LoadedModel, Loader};
+use smollm_web::weights::pack::MANIFEST;
 use smollm_web::{Error, Result, kernels, model};
+
+use super::pack_dir::{PackDir, Piece};
 
 /// What every subcommand is told about its model.
 #[derive(clap::Args)]
 pub struct ModelArgs {
-    /// A .gguf file or a Hugging Face checkpoint directory
+    /// A pack, a .gguf file or a Hugging Face checkpoint directory
     #[arg(long, value_name = "PATH")]
     model: PathBuf,
     /// Threads to compute with; all that the machine has, unless told
@@ -60,6 +63,9 @@ pub fn load(args: &ModelArgs) -> Result<LoadedModel> {
     if !metadata.is_dir() {
         return load_gguf(path, options);
     }
+    if path.join(MANIFEST).is_file() {
+        return load_pack(path, options);
+    }
     if path.join("config.json").is_file() {
         return load_checkpoint(path, options);
     }
@@ -70,6 +76,24 @@ fn load_gguf(path: &Path, options: LoadOptions) -> Result<LoadedModel> {
     let mut loader = Loader::gguf(options);
     feed_files(&mut loader, &[path.to_owned()])?;
     loader.finish()
+}
+
+fn load_pack(directory: &Path, options: LoadOptions) -> Result<LoadedModel> {
+    let at = |e: Error| e.at(directory.display());
+    let pack = PackDir::open(directory)?;
+    let mut loader = Loader::pack(&pack.manifest, |name| pack.text(name), options).map_err(at)?;
+    let raw = pack.manifest.shards.iter().map(|shard| shard.raw_bytes);
+    let mut progress = LoadProgress::new(raw.sum());
+    pack.read_shards(|piece| match piece {
+        Piece::Shard(name) => loader.begin_file(name),
+        Piece::Bytes(bytes) => {
+            progress.advance(bytes.len() as u64);
+            loader.feed(bytes)
+        }
+    })
+    .map_err(at)?;
+    progress.finish();
+    loader.finish().map_err(at)
 }
 
 fn load_checkpoint(directory: &Path, options: LoadOptions) -> Result<LoadedModel> {

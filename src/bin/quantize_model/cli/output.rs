@@ -1,0 +1,170 @@
+//! The pack's directory, while it is being made.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use flate2::{Compression, GzBuilder};
+use smollm_web::weights::pack::{
+    FileEntry, MANIFEST, Manifest, SHARD_BYTES, SHARD_RAW_BYTES, ShardEntry,
+};
+use smollm_web::{Error, ErrorKind, Result};
+
+/// A directory under another name, which takes its place only when everything is well.
+pub struct Output {
+    target: PathBuf,
+    /// Where it is made.
+    partial: PathBuf,
+    /// Where the pack that it replaces goes for a moment.
+    replaced: PathBuf,
+}
+
+impl Output {
+    /// Refuses a target with anything but a pack in it.
+    pub fn begin(target: &Path) -> Result<Self> {
+        let name = target.file_name().ok_or_else(|| {
+            Error::invalid_argument(format!("{}: is no directory to make", target.display()))
+        })?;
+        if target.exists() && !target.join(MANIFEST).is_file() {
+            let mut entries = fs::read_dir(target).map_err(|e| failed(target, e))?;
+            if entries.next().is_some() {
+                return Err(Error::invalid_argument(format!(
+                    "{}: is neither empty nor a pack",
+                    target.display()
+                )));
+            }
+        }
+        let beside = |what: &str| {
+            let mut hidden = std::ffi::OsString::from(".");
+            hidden.push(name);
+            hidden.push(format!(".{what}-{}", std::process::id()));
+            target.with_file_name(hidden)
+        };
+        let (partial, replaced) = (beside("partial"), beside("replaced"));
+        fs::create_dir_all(&partial).map_err(|e| failed(&partial, e))?;
+        Ok(Self {
+            target: target.to_owned(),
+            partial,
+            replaced,
+        })
+    }
+
+    pub fn directory(&self) -> &Path {
+        &self.partial
+    }
+
+    /// Writes a file, and says how the manifest lists it.
+    pub fn write(&self, name: &str, content: &[u8]) -> Result<FileEntry> {
+        write(&self.partial.join(name), content)?;
+        Ok(FileEntry::of(name, content))
+    }
+
+    pub fn write_manifest(&self, manifest: &Manifest) -> Result<()> {
+        write(&self.partial.join(MANIFEST), manifest.to_text()?.as_bytes())
+    }
+
+    /// Puts the pack in its place.
+    pub fn finish(self) -> Result<()> {
+        let Self {
+            target,
+            partial,
+            replaced,
+        } = &self;
+        let replaces = target.exists();
+        if replaces {
+            fs::rename(target, replaced).map_err(|e| failed(target, e))?;
+        }
+        if let Err(e) = fs::rename(partial, target) {
+            if replaces {
+                // The old pack is better than none; which of two failures to tell is clear.
+                let _ = fs::rename(replaced, target);
+            }
+            return Err(failed(target, e));
+        }
+        if replaces {
+            fs::remove_dir_all(replaced).map_err(|e| failed(replaced, e))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        // Gone already where all went well.
+        let _ = fs::remove_dir_all(&self.partial);
+    }
+}
+
+/// Cuts a stream of bytes into shards.
+pub struct ShardWriter {
+    directory: PathBuf,
+    raw: Vec<u8>,
+    entries: Vec<ShardEntry>,
+}
+
+impl ShardWriter {
+    pub fn new(directory: &Path) -> Self {
+        Self {
+            directory: directory.to_owned(),
+            raw: Vec::new(),
+            entries: Vec::new(),
+        }
+    }
+
+    pub fn push(&mut self, mut bytes: &[u8]) -> Result<()> {
+        while !bytes.is_empty() {
+            let room = SHARD_RAW_BYTES as usize - self.raw.len();
+            let (now, rest) = bytes.split_at(room.min(bytes.len()));
+            self.raw.extend_from_slice(now);
+            bytes = rest;
+            if now.len() == room {
+                self.end_shard()?;
+            }
+        }
+        Ok(())
+    }
+
+    pub fn finish(mut self) -> Result<Vec<ShardEntry>> {
+        if !self.raw.is_empty() {
+            self.end_shard()?;
+        }
+        Ok(self.entries)
+    }
+
+    fn end_shard(&mut self) -> Result<()> {
+        // A server that knows .gz would have the browser inflate it, and its hash would be another's.
+        let name = format!("weights-{:05}.bin", self.entries.len() + 1);
+        let path = self.directory.join(&name);
+        // Neither time nor file name nor system: the same planes make the same file.
+        let mut gzip = GzBuilder::new()
+            .mtime(0)
+            .operating_system(255)
+            .write(Vec::new(), Compression::best());
+        gzip.write_all(&self.raw).map_err(|e| failed(&path, e))?;
+        let stored = gzip.finish().map_err(|e| failed(&path, e))?;
+        if stored.len() as u64 > SHARD_BYTES {
+            return Err(Error::invalid_argument(format!(
+                "{name}: is larger than a shard may be"
+            )));
+        }
+        write(&path, &stored)?;
+        self.entries.push(ShardEntry {
+            stored: FileEntry::of(name, &stored),
+            raw_bytes: self.raw.len() as u64,
+        });
+        self.raw.clear();
+        Ok(())
+    }
+}
+
+fn write(path: &Path, content: &[u8]) -> Result<()> {
+    fs::write(path, content).map_err(|e| failed(path, e))
+}
+
+fn failed(path: &Path, e: std::io::Error) -> Error {
+    let kind = match e.kind() {
+        std::io::ErrorKind::StorageFull => ErrorKind::StorageFull,
+        _ => ErrorKind::InvalidArgument,
+    };
+    Error::new(kind, format!("{}: {e}", path.display())).caused_by(e)
+}

@@ -1,0 +1,22 @@
+//! The Int4 pack: a directory that any static host can serve.
+//!
+//! `manifest.json` ([`Manifest`]) says what the model is and lists everything else by length and SHA-256: tokenizer and
+//! template as a checkpoint has them, and numbered shards of at most 8 MiB. Inflated and put one behind the other, the
+//! shards are the tensors' planes (`planes.rs`).
+//!
+//! Fetching, hashing what was fetched ([`FileEntry::verify`]) and inflating are the host's: browsers bring both, and
+//! a shard that is checked before it is inflated cannot surprise the inflater.
+
+mod manifest;
+mod planes;
+mod reader;
+mod rounding;
+mod writer;
+
+pub use manifest::{
+    Encoding, FileEntry, MANIFEST, Manifest, SHARD_BYTES, SHARD_RAW_BYTES, ShardEntry, Source,
+    TensorEntry,
+};
+pub use reader::{PackReader, PackedInfo};
+pub use rounding::{Nearest, Rounding, SourceMatrix};
+pub use writer::{PackFormat, PackWriter, TensorReport, digest};
