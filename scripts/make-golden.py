@@ -8,7 +8,7 @@ this project's code. See tests/golden/README.md for the recipe and the formats.
     target/golden-venv/bin/pip install -r scripts/golden-requirements.txt
     target/golden-venv/bin/python scripts/make-golden.py --out tests/golden --fixtures tests/fixtures
 
-Parts: tokenizer, templates, tiny, real (all by default), and tokenizer-json, which writes the tokenizer.json of
+Parts: tokenizer, templates, tiny, words, real (all by default), and tokenizer-json, which writes the tokenizer.json of
 the real model and of the Llama-3 vocabulary into --cache, for those who want to look at them.
 """
 
@@ -71,6 +71,13 @@ def make_tiny(args: argparse.Namespace) -> None:
     write_jsonl(args.out / "tokenizer-llama3-tiny.jsonl", rows)
 
 
+def make_words(args: argparse.Namespace) -> None:
+    from golden import words
+
+    words.write_classes(ROOT / "src/tokenizer/classes.rs")
+    write_jsonl(args.out / "words.jsonl", words.rows())
+
+
 def make_real(args: argparse.Namespace) -> None:
     from golden import real_model
 
@@ -91,6 +98,7 @@ PARTS = {
     "tokenizer": make_tokenizer,
     "templates": make_templates,
     "tiny": make_tiny,
+    "words": make_words,
     "real": make_real,
     "tokenizer-json": make_tokenizer_json,
 }

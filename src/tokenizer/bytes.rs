@@ -15,6 +15,17 @@ fn byte_of(c: char) -> Option<u8> {
     }
 }
 
+/// The character that stands for a byte.
+pub(super) fn char_of(byte: u8) -> char {
+    let code = match byte {
+        b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff => u32::from(byte),
+        0x00..=0x20 => 0x100 + u32::from(byte),
+        0x7f..=0xa0 => 0x121 + u32::from(byte - 0x7f),
+        0xad => 0x143,
+    };
+    char::from_u32(code).unwrap_or_default()
+}
+
 /// The bytes of every token of a vocabulary, in one allocation.
 #[derive(Debug)]
 pub(super) struct TokenBytes {
@@ -85,6 +96,7 @@ mod tests {
         }
         assert_eq!(characters, 256);
         assert!(seen.iter().all(|&s| s));
+        assert!((0..=255).all(|byte| byte_of(char_of(byte)) == Some(byte)));
         assert_eq!(byte_of('Ġ'), Some(b' '));
         assert_eq!(byte_of('Ċ'), Some(b'\n'));
     }

@@ -4,13 +4,10 @@
 //! models' own `tokenizer.json` files.
 
 use serde_json::{Map, Value, json};
+use tokenizers::AddedToken;
 use tokenizers::models::bpe::Vocab;
-use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::pre_tokenizers::digits::Digits;
-use tokenizers::pre_tokenizers::sequence::Sequence;
-use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
-use tokenizers::{AddedToken, PreTokenizerWrapper, SplitDelimiterBehavior};
 
+use super::words::{Words, byte_level};
 use super::{Parts, unsupported};
 use crate::error::{Error, Result};
 
@@ -34,11 +31,8 @@ const CONTROL: u32 = 3;
 const USER_DEFINED: u32 = 4;
 const UNUSED: u32 = 5;
 
-/// Llama 3's pattern (meta-llama/llama3, `llama/tokenizer.py`).
-const LLAMA3_PATTERN: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-
 pub(super) fn read(gguf: GgufVocab) -> Result<Parts> {
-    let (pre_tokenizer, ignore_merges) = pre_tokenizer(&gguf.pre)?;
+    let (words, ignore_merges) = pre_tokenizer(&gguf.pre)?;
     if !gguf.token_types.is_empty() && gguf.token_types.len() != gguf.tokens.len() {
         return Err(Error::not_a_model(format!(
             "{} token types for {} tokens",
@@ -80,8 +74,7 @@ pub(super) fn read(gguf: GgufVocab) -> Result<Parts> {
         merges,
         added,
         ignore_merges,
-        normalizer: None,
-        pre_tokenizer,
+        words,
     })
 }
 
@@ -113,9 +106,9 @@ impl GgufVocab {
             "padding": null,
             "added_tokens": added_tokens,
             "normalizer": null,
-            "pre_tokenizer": parts.pre_tokenizer,
+            "pre_tokenizer": parts.words.to_json(),
             "post_processor": null,
-            "decoder": ByteLevel::new(true, true, true),
+            "decoder": byte_level(true, true),
             "model": {
                 "type": "BPE",
                 "dropout": null,
@@ -145,32 +138,13 @@ pub(super) fn split_merge(rank: usize, merge: &str) -> Result<(String, String)> 
     }
 }
 
-/// The pipeline of a name, and whether whole words are looked up before merging.
-fn pre_tokenizer(name: &str) -> Result<(PreTokenizerWrapper, bool)> {
+/// How a name cuts words, and whether whole words are looked up before merging.
+fn pre_tokenizer(name: &str) -> Result<(Words, bool)> {
     match name {
-        "smollm" => Ok((
-            sequence([
-                Digits::new(true).into(),
-                // The GPT-2 pattern (openai/gpt-2, `src/encoder.py`), no prefix space.
-                ByteLevel::new(false, true, true).into(),
-            ]),
-            false,
-        )),
-        "llama-bpe" | "smaug-bpe" => {
-            let pattern = SplitPattern::Regex(LLAMA3_PATTERN.to_owned());
-            let split = Split::new(pattern, SplitDelimiterBehavior::Isolated, false)
-                .map_err(|e| unsupported("the llama 3 pattern does not compile").caused_by(e))?;
-            Ok((
-                sequence([split.into(), ByteLevel::new(false, true, false).into()]),
-                true,
-            ))
-        }
+        "smollm" => Ok((Words::smollm(), false)),
+        "llama-bpe" | "smaug-bpe" => Ok((Words::llama3(), true)),
         _ => Err(unsupported(format!(
             "pre-tokenizer {name:?} is not supported: expected smollm, llama-bpe or smaug-bpe"
         ))),
     }
-}
-
-fn sequence(parts: [PreTokenizerWrapper; 2]) -> PreTokenizerWrapper {
-    Sequence::new(parts.into()).into()
 }

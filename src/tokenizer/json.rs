@@ -10,6 +10,7 @@ use tokenizers::AddedToken;
 use tokenizers::models::bpe::Vocab;
 
 use super::gguf::split_merge;
+use super::words::Words;
 use super::{Parts, unsupported};
 use crate::error::{Error, Result};
 
@@ -102,9 +103,15 @@ pub(super) fn read(content: &[u8]) -> Result<Parts> {
             return Err(unsupported(format!("{field} is not supported")));
         }
     }
-    if model.byte_fallback || !is_byte_level(&pre_tokenizer) {
+    if model.byte_fallback {
         return Err(unsupported("no byte-level BPE"));
     }
+    if !normalizer.is_null() {
+        return Err(unsupported(format!(
+            "normalizer is not supported: {normalizer}"
+        )));
+    }
+    let words = Words::from_json(&pre_tokenizer)?;
     let merges = match model.merges {
         Merges::Pairs(pairs) => pairs,
         Merges::Lines(lines) => lines
@@ -119,26 +126,6 @@ pub(super) fn read(content: &[u8]) -> Result<Parts> {
         merges,
         added: added_tokens.into_iter().map(|a| (a.id, a.token)).collect(),
         ignore_merges: model.ignore_merges,
-        normalizer: match normalizer {
-            Value::Null => None,
-            other => Some(part("normalizer", other)?),
-        },
-        pre_tokenizer: part("pre_tokenizer", pre_tokenizer)?,
+        words,
     })
-}
-
-/// Whether the bytes become characters somewhere in this pre-tokenizer.
-fn is_byte_level(pre_tokenizer: &Value) -> bool {
-    match pre_tokenizer["type"].as_str() {
-        Some("ByteLevel") => true,
-        Some("Sequence") => pre_tokenizer["pretokenizers"]
-            .as_array()
-            .is_some_and(|parts| parts.iter().any(is_byte_level)),
-        _ => false,
-    }
-}
-
-fn part<T: serde::de::DeserializeOwned>(name: &str, value: Value) -> Result<T> {
-    serde_json::from_value(value)
-        .map_err(|e| unsupported(format!("{name} is not supported: {e}")).caused_by(e))
 }

@@ -5,35 +5,37 @@
 //! ids ─ each token's bytes ─ UTF-8 ─► text
 //! ```
 //!
-//! The pipeline's parts are those of the `tokenizers` crate, put together in two ways over one
+//! Merging is the `tokenizers` crate's; what comes before it is put together in two ways over one
 //! vocabulary: one that recognises control tokens in text ([`ParseSpecial::Yes`]) and one that cannot
 //! make a control token at all ([`ParseSpecial::No`]), because neither its added tokens nor its BPE
 //! vocabulary hold any.
 //!
 //! [`chat`] turns messages into ids, [`stream`] turns ids into text as they come.
 
+mod added;
 mod bytes;
 pub mod chat;
+mod classes;
 mod gguf;
 mod jinja;
 mod json;
 mod python;
 pub mod stream;
+mod words;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tokenizers::models::bpe::{BPE, Vocab};
-use tokenizers::{
-    AddedToken, AddedVocabulary, Model, NormalizerWrapper, OffsetReferential, OffsetType,
-    PreTokenizer, PreTokenizerWrapper,
-};
+use tokenizers::{AddedToken, Model};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::token::TokenId;
+use added::{AddedTokens, Stretch};
 use bytes::TokenBytes;
 pub use chat::{ChatMessage, ChatRole, ChatTemplate, Piece, RenderOptions};
 pub use gguf::GgufVocab;
 pub use stream::TextStream;
+use words::Words;
 
 /// Ids beyond this are no vocabulary's (the largest in use are some 256 thousand), but a way to make
 /// the table of tokens absurdly large.
@@ -59,14 +61,13 @@ pub enum ShowSpecial {
 
 /// A model's tokenizer. Immutable; share it freely.
 pub struct Tokenizer {
-    normalizer: Option<NormalizerWrapper>,
-    pre_tokenizer: PreTokenizerWrapper,
+    words: Words,
     /// Holds no control token.
     bpe: BPE,
     /// Added tokens that count in any text (GGUF: "user defined"); no control token.
-    plain: AddedVocabulary,
+    plain: AddedTokens,
     /// All added tokens.
-    parsing: AddedVocabulary,
+    parsing: AddedTokens,
     bytes: TokenBytes,
     control: BTreeMap<u32, String>,
 }
@@ -102,8 +103,7 @@ impl Tokenizer {
             merges,
             added,
             ignore_merges,
-            normalizer,
-            pre_tokenizer,
+            words,
         } = parts;
 
         let mut bytes_of: BTreeMap<u32, (&str, Spelling)> = BTreeMap::new();
@@ -115,14 +115,14 @@ impl Tokenizer {
                 )));
             }
         }
-        let mut added_ids = Vocab::with_capacity(added.len());
+        let mut added_contents = BTreeSet::new();
         let mut control = BTreeMap::new();
         for (id, token) in &added {
             let content = token.content.as_str();
             if content.is_empty() {
                 return Err(Error::not_a_model(format!("added token {id} is empty")));
             }
-            if added_ids.insert(content.to_owned(), *id).is_some() {
+            if !added_contents.insert(content) {
                 return Err(Error::not_a_model(format!(
                     "added token {content:?} stands twice"
                 )));
@@ -161,28 +161,17 @@ impl Tokenizer {
         }
         drop(bytes_of);
 
-        // The added vocabularies ask a model for the ids of their tokens: one that knows these alone.
-        let ids = bpe(added_ids, Vec::new(), false)?;
-        let vocabulary = |tokens: Vec<AddedToken>| {
-            let mut vocabulary = AddedVocabulary::new();
-            vocabulary
-                .add_tokens(tokens, &ids, normalizer.as_ref())
-                .map_err(|e| Error::not_a_model("added tokens cannot be matched").caused_by(e))?;
-            Ok::<_, Error>(vocabulary)
-        };
         let tokens = |control: bool| {
-            added
+            let wanted = added
                 .iter()
-                .map(|(_, token)| token.clone())
-                .filter(|token| control || !token.special)
-                .collect()
+                .filter(move |(_, token)| control || !token.special);
+            AddedTokens::new(wanted.map(|(id, token)| (*id, token)))
         };
         Ok(Self {
-            plain: vocabulary(tokens(false))?,
-            parsing: vocabulary(tokens(true))?,
+            plain: tokens(false)?,
+            parsing: tokens(true)?,
             bpe: checked_bpe(vocab, merges, &control, ignore_merges)?,
-            normalizer,
-            pre_tokenizer,
+            words,
             bytes,
             control,
         })
@@ -193,24 +182,30 @@ impl Tokenizer {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidArgument`] if the pipeline fails on this text (a pattern's limits).
+    /// [`ErrorKind::InvalidArgument`] if a word cannot be merged, which byte-level BPE always can.
     pub fn encode(&self, text: &str, special: ParseSpecial) -> Result<Vec<TokenId>> {
         let added = match special {
             ParseSpecial::No => &self.plain,
             ParseSpecial::Yes => &self.parsing,
         };
-        let mut pieces = added.extract_and_normalize(self.normalizer.as_ref(), text);
-        self.pre_tokenizer
-            .pre_tokenize(&mut pieces)
-            .and_then(|()| pieces.tokenize(|word| self.bpe.tokenize(word.get())))
-            .map_err(|e| Error::invalid_argument("text cannot be tokenized").caused_by(e))?;
-        Ok(pieces
-            .get_splits(OffsetReferential::Original, OffsetType::None)
-            .into_iter()
-            .filter_map(|(_, _, tokens)| tokens.as_ref())
-            .flatten()
-            .map(|token| TokenId(token.id))
-            .collect())
+        let mut ids = Vec::new();
+        let mut result = Ok(());
+        let mut spelt = String::new();
+        added.cut_out(text, |stretch| match stretch {
+            Stretch::Added(id) => ids.push(TokenId(id)),
+            Stretch::Text(text) => self.words.cut_up(text, |word| {
+                spelt.clear();
+                spelt.extend(word.bytes().map(bytes::char_of));
+                match self.bpe.tokenize(&spelt) {
+                    Ok(tokens) => ids.extend(tokens.iter().map(|token| TokenId(token.id))),
+                    Err(e) => {
+                        let message = format!("{word:?} cannot be tokenized");
+                        result = Err(Error::invalid_argument(message).caused_by(e));
+                    }
+                }
+            }),
+        });
+        result.map(|()| ids)
     }
 
     /// The text of `ids`, control tokens left out, U+FFFD for what is not UTF-8. An id outside the
@@ -274,7 +269,7 @@ impl std::fmt::Debug for Tokenizer {
         f.debug_struct("Tokenizer")
             .field("vocab_size", &self.vocab_size())
             .field("control", &self.control.len())
-            .field("pre_tokenizer", &self.pre_tokenizer)
+            .field("words", &self.words)
             .finish_non_exhaustive()
     }
 }
@@ -295,8 +290,7 @@ struct Parts {
     added: Vec<(u32, AddedToken)>,
     /// Take a whole word when the vocabulary has it.
     ignore_merges: bool,
-    normalizer: Option<NormalizerWrapper>,
-    pre_tokenizer: PreTokenizerWrapper,
+    words: Words,
 }
 
 /// The BPE over `vocab` without its control tokens: what is not there, no merge can make.
