@@ -3,9 +3,11 @@
  * site asks of a host. Used by scripts/serve and by the tests.
  */
 import { createReadStream } from "node:fs";
-import { stat } from "node:fs/promises";
+import { readFile, stat } from "node:fs/promises";
 import { createServer } from "node:http";
 import path from "node:path";
+import { promisify } from "node:util";
+import { gzip } from "node:zlib";
 
 const TYPES = {
   ".html": "text/html; charset=utf-8",
@@ -23,6 +25,12 @@ const TYPES = {
   ".ts": "text/plain; charset=utf-8",
   ".map": "application/json; charset=utf-8",
 };
+
+/** What hosts compress; weights are dense already, and are asked for in ranges. */
+const COMPRESSED = new Set([".html", ".js", ".mjs", ".css", ".json", ".webmanifest", ".wasm", ".svg", ".txt", ".ts", ".map"]);
+
+/** Compressed files by name and entity tag. @type {Map<string, Promise<Buffer>>} */
+const gzipped = new Map();
 
 /**
  * What the site may do. Scripts, styles and workers are its own; wasm may be compiled; nothing is
@@ -49,13 +57,14 @@ export const CONTENT_SECURITY_POLICY = [
  * @param {number} [options.port] 0 for any free one
  * @param {string} [options.host]
  * @param {boolean} [options.isolation] whether to send the headers that give SharedArrayBuffer
+ * @param {string | null} [options.policy] what pages may do; null for anything
  * @param {Record<string, string>} [options.overlays] URL prefixes served from other folders
  * @param {(entry: { method: string, path: string, status: number, bytes: number }) => void} [options.onRequest]
  * @returns {Promise<{ url: string, close(): Promise<void> }>}
  */
-export async function startServer({ root, port = 0, host = "127.0.0.1", isolation = true, overlays = {}, onRequest }) {
+export async function startServer({ root, port = 0, host = "127.0.0.1", isolation = true, policy = CONTENT_SECURITY_POLICY, overlays = {}, onRequest }) {
   const headers = {
-    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    ...(policy !== null && { "Content-Security-Policy": policy }),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     // Revalidated every time: a rebuilt site must not run on yesterday's modules.
@@ -148,6 +157,10 @@ async function respond(request, response, name, headers) {
     "Accept-Ranges": "bytes",
     ETag: etag,
   };
+  if (COMPRESSED.has(path.extname(file)) && !request.headers.range && acceptsGzip(request)) {
+    await respondCompressed(request, response, file, { ...common, ETag: etag.replace(/"$/, '-gzip"') });
+    return;
+  }
   if (request.headers["if-none-match"] === etag) {
     response.writeHead(304, common).end();
     return;
@@ -171,6 +184,33 @@ async function respond(request, response, name, headers) {
   createReadStream(file, { start, end, highWaterMark: 1 << 18 })
     .on("error", () => response.destroy())
     .pipe(response);
+}
+
+/**
+ * The file with gzip, as static hosts send it. Its entity tag is another: these are other bytes.
+ *
+ * @param {import("node:http").IncomingMessage} request
+ * @param {import("node:http").ServerResponse} response
+ * @param {string} file
+ * @param {Record<string, string>} headers with the entity tag
+ */
+async function respondCompressed(request, response, file, headers) {
+  const common = { ...headers, Vary: "Accept-Encoding" };
+  if (request.headers["if-none-match"] === headers.ETag) {
+    response.writeHead(304, common).end();
+    return;
+  }
+  const key = `${file} ${headers.ETag}`;
+  let body = gzipped.get(key);
+  if (!body) gzipped.set(key, body = readFile(file).then((bytes) => promisify(gzip)(bytes, { level: 9 })));
+  const bytes = await body;
+  response.writeHead(200, { ...common, "Content-Encoding": "gzip", "Content-Length": bytes.length });
+  response.end(request.method === "HEAD" ? undefined : bytes);
+}
+
+/** @param {import("node:http").IncomingMessage} request */
+function acceptsGzip(request) {
+  return /(^|,)\s*gzip\s*(,|$)/i.test(String(request.headers["accept-encoding"] ?? ""));
 }
 
 /**

@@ -25,10 +25,20 @@ const CHROMIUM_FLAGS = [
   ...(process.getuid?.() === 0 ? ["--no-sandbox"] : []),
 ];
 
+/** @param {string[]} flags */
+function chromiumOptions(flags) {
+  const executablePath = program("CHROMIUM", ["chromium", "chromium-browser", "google-chrome"]);
+  return { executablePath, headless: true, args: [...CHROMIUM_FLAGS, ...flags] };
+}
+
 /** @param {string[]} [flags] */
 export function launchChromium(flags = []) {
-  const executablePath = program("CHROMIUM", ["chromium", "chromium-browser", "google-chrome"]);
-  return chromium.launch({ executablePath, headless: true, args: [...CHROMIUM_FLAGS, ...flags] });
+  return chromium.launch(chromiumOptions(flags));
+}
+
+/** With a profile on disk, as a visitor has one: what is stored there is really written. @param {string} folder */
+export function launchChromiumProfile(folder) {
+  return chromium.launchPersistentContext(folder, chromiumOptions([]));
 }
 
 export function launchFirefox() {
