@@ -14,9 +14,9 @@ export const QUICK_PROMPTS = [16, 128];
 const GENERATE = 24;
 
 /** An engine that would need longer for a prompt reads it once, for decode behind it … */
-const FRESH_SECONDS = 12;
+const FRESH_SECONDS = 5;
 /** … and one that would need even longer leaves it out. */
-const KEPT_SECONDS = 60;
+const KEPT_SECONDS = 40;
 
 /**
  * @typedef {{ mode: "fresh" | "kept", runs: import("./engines.mjs").Run[] }} Task what a prompt came to;
