@@ -3,30 +3,25 @@
 use super::packed::Group;
 use crate::kernels::{CodeWidth, GROUP};
 
-/// Bits a stored code takes. In memory it takes four or eight ([`CodeBits::width`]).
+/// Bits of a stored code's range; it takes fewer once it is coded. In memory it takes four or eight
+/// ([`CodeBits::width`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CodeBits {
     /// 0..=15.
     Four,
-    /// 0..=31.
-    Five,
     /// 0..=63.
     Six,
-    /// 0..=255.
-    Eight,
 }
 
 impl CodeBits {
     /// Every width.
-    pub const ALL: [Self; 4] = [Self::Four, Self::Five, Self::Six, Self::Eight];
+    pub const ALL: [Self; 2] = [Self::Four, Self::Six];
 
     /// The number.
     pub const fn bits(self) -> u32 {
         match self {
             Self::Four => 4,
-            Self::Five => 5,
             Self::Six => 6,
-            Self::Eight => 8,
         }
     }
 
@@ -39,7 +34,7 @@ impl CodeBits {
     pub const fn width(self) -> CodeWidth {
         match self {
             Self::Four => CodeWidth::Nibble,
-            _ => CodeWidth::Byte,
+            Self::Six => CodeWidth::Byte,
         }
     }
 
@@ -73,7 +68,7 @@ pub struct StoredGroup {
 /// A minimum thus costs eight bits and is still a whole number of the row's units, as the kernels want it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredRow {
-    /// The unit of everything in the row.
+    /// The unit of everything in the row; a bf16, so that it takes two bytes.
     pub scale: f32,
     /// The unit of the minima, in units of `scale`.
     pub minimum_step: u16,
@@ -84,7 +79,9 @@ pub struct StoredRow {
 /// Offsets stay below this before rounding, so that they are within i16 after it: rounding a step moves an offset by
 /// at most 128, rounding a minimum by at most 258.
 const LARGEST_OFFSET: f32 = 32_000.0;
-const LARGEST_SCALE: f32 = 255.0;
+/// Scales of six bits cost 0.4% of perplexity on Q4_1 weights of 135 million parameters and save 0.8 MB of 66 over
+/// seven bits and minima of twice the resolution.
+const LARGEST_SCALE: f32 = 63.0;
 const LARGEST_MINIMUM: f32 = 127.0;
 
 impl StoredGroup {
@@ -100,7 +97,7 @@ impl StoredGroup {
 
 impl StoredRow {
     /// A row whose groups already are `step · code + minimum` with 4-bit codes (Q4_0, Q4_1). The codes stay as they
-    /// are, so nothing is quantized twice; only steps and minima are rounded, to 1/255 of the row's largest.
+    /// are, so nothing is quantized twice; only steps and minima are rounded, to 1/63 of the row's largest.
     ///
     /// Each item of `blocks` is (step, minimum, codes); a negative step is turned round.
     pub fn from_affine(blocks: &[(f32, f32, [u8; GROUP])]) -> Self {
@@ -172,6 +169,7 @@ impl StoredRow {
                 .max(step / LARGEST_SCALE)
                 .max(minimum.abs() / LARGEST_OFFSET)
         });
+        let scale = bf16_above(scale);
         // Below this, dividing by the scale overflows: such a row is zero for every purpose.
         if scale < f32::MIN_POSITIVE {
             let groups = ranges.map(|_| StoredGroup {
@@ -227,6 +225,11 @@ impl StoredRow {
             }
         }
     }
+}
+
+/// The least bf16 that is not below `x`, which is not negative.
+pub(super) fn bf16_above(x: f32) -> f32 {
+    f32::from_bits((x.to_bits() + 0xffff) & !0xffff)
 }
 
 /// A group's numbers after rounding.
@@ -326,7 +329,7 @@ mod tests {
     #[test]
     fn the_fit_beats_spreading_codes_over_the_range() {
         let row = weights(320);
-        for bits in [CodeBits::Four, CodeBits::Five] {
+        for bits in CodeBits::ALL {
             let levels = f32::from(bits.max_code());
             let plain: Vec<f32> = row
                 .chunks_exact(GROUP)

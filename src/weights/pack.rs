@@ -2,17 +2,18 @@
 //!
 //! `manifest.json` ([`Manifest`]) says what the model is and lists everything else by length and SHA-256: tokenizer and
 //! template as a checkpoint has them, and numbered shards of at most 8 MiB. Inflated and put one behind the other, the
-//! shards are the tensors' planes (`planes.rs`).
+//! shards are the tensors: vectors as floats, matrices entropy-coded (`int4/coded.rs`).
 //!
 //! Fetching, hashing what was fetched ([`FileEntry::verify`]) and inflating are the host's: browsers bring both, and
 //! a shard that is checked before it is inflated cannot surprise the inflater.
 
+mod calibrated;
 mod manifest;
-mod planes;
 mod reader;
 mod rounding;
 mod writer;
 
+pub use calibrated::Calibrated;
 pub use manifest::{
     Encoding, FileEntry, MANIFEST, Manifest, SHARD_BYTES, SHARD_RAW_BYTES, ShardEntry, Source,
     TensorEntry,

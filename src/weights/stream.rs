@@ -9,7 +9,7 @@ use std::mem::size_of;
 pub(super) enum Use {
     /// It is a tensor of the model.
     Tensor(TensorInfo),
-    /// It is a matrix's planes.
+    /// It is a pack's matrix.
     Packed(PackedInfo),
     /// Llama 3's frequency factors, `rope_freqs.weight` as f32. All ones say nothing; anything else
     /// is a scaled RoPE, which the model does not compute.

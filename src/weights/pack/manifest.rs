@@ -1,13 +1,13 @@
 //! `manifest.json`: what a pack is and what its files must be.
 
-use super::planes;
 use crate::config::ModelConfig;
 use crate::error::{Error, ErrorKind, Result};
-use crate::int4::{CodeBits, GROUP};
+use crate::int4::{CodeBits, GROUP, most_bytes};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::HashSet;
+use std::ops::RangeInclusive;
 
 /// The manifest's name in its directory.
 pub const MANIFEST: &str = "manifest.json";
@@ -17,7 +17,7 @@ const FORMAT: &str = "smollm-web-pack";
 const VERSION: u32 = 1;
 /// The most bytes a shard has on the wire.
 pub const SHARD_BYTES: u64 = 8 << 20;
-/// The most bytes of planes that go into one shard. Where they do not compress, gzip adds less than the rest.
+/// The most bytes of tensors that go into one shard. Where they do not compress, gzip adds less than the rest.
 pub const SHARD_RAW_BYTES: u64 = SHARD_BYTES - (64 << 10);
 /// The longest manifest that is read: the largest model it could describe stays well below.
 const MAX_MANIFEST: usize = 16 << 20;
@@ -92,24 +92,20 @@ pub struct TensorEntry {
     pub shape: Vec<usize>,
     /// How its elements are stored.
     pub encoding: Encoding,
-    /// Bytes of each plane, in order.
-    pub planes: Vec<u64>,
+    /// Bytes in the shards.
+    pub bytes: u64,
 }
 
 /// How a tensor is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Encoding {
-    /// One plane of floats.
+    /// Floats, as they are.
     F32,
-    /// Planes of 4-bit codes, scales and minima.
+    /// Codes of four bits, scales and minima, entropy-coded.
     Int4,
-    /// The same with five bits.
-    Int5,
-    /// With six.
+    /// The same with codes of six bits.
     Int6,
-    /// With eight.
-    Int8,
 }
 
 impl Encoding {
@@ -118,9 +114,7 @@ impl Encoding {
         match self {
             Self::F32 => None,
             Self::Int4 => Some(CodeBits::Four),
-            Self::Int5 => Some(CodeBits::Five),
             Self::Int6 => Some(CodeBits::Six),
-            Self::Int8 => Some(CodeBits::Eight),
         }
     }
 
@@ -128,18 +122,19 @@ impl Encoding {
     pub const fn of(bits: CodeBits) -> Self {
         match bits {
             CodeBits::Four => Self::Int4,
-            CodeBits::Five => Self::Int5,
             CodeBits::Six => Self::Int6,
-            CodeBits::Eight => Self::Int8,
         }
     }
 
-    /// The bytes of each plane; `None` where a tensor of this shape cannot be stored so.
-    pub fn planes(self, shape: &[usize]) -> Option<Vec<u64>> {
+    /// The bytes that a tensor of this shape can take; `None` where it cannot be stored so.
+    pub fn bytes(self, shape: &[usize]) -> Option<RangeInclusive<u64>> {
         match (self.code_bits(), shape) {
-            (None, _) => Some(vec![4 * shape.iter().map(|&n| n as u64).product::<u64>()]),
-            (Some(bits), &[rows, cols]) if cols.is_multiple_of(GROUP) => {
-                Some(planes::lengths(bits, rows, cols))
+            (None, _) => {
+                let bytes = 4 * shape.iter().map(|&n| n as u64).product::<u64>();
+                Some(bytes..=bytes)
+            }
+            (Some(_), &[rows, cols]) if rows > 0 && cols > 0 && cols.is_multiple_of(GROUP) => {
+                Some(1..=most_bytes(rows, cols))
             }
             (Some(_), _) => None,
         }
@@ -227,7 +222,7 @@ impl Manifest {
     }
 
     /// Reads `manifest.json`. All that can be known without the other files is checked: its own SHA-256, names, sizes,
-    /// planes. That the tensors are those of the config is [`PackReader`](super::PackReader)'s to see.
+    /// and sizes. That the tensors are those of the config is [`PackReader`](super::PackReader)'s to see.
     ///
     /// # Errors
     /// `integrity` where the text is not what was written, `not_a_model` naming the file or tensor.
@@ -322,19 +317,16 @@ impl Manifest {
                 .shape
                 .iter()
                 .try_fold(1usize, |n, &size| n.checked_mul(size));
-            let expected = elements
+            let possible = elements
                 .filter(|n| *n <= MAX_ELEMENTS)
-                .and_then(|_| tensor.encoding.planes(&tensor.shape));
-            if expected.as_ref() != Some(&tensor.planes) {
+                .and_then(|_| tensor.encoding.bytes(&tensor.shape));
+            if !possible.is_some_and(|possible| possible.contains(&tensor.bytes)) {
                 return Err(malformed(format!(
-                    "tensor {}: planes of {:?} bytes are not those of {:?} {:?}",
-                    tensor.name, tensor.planes, tensor.encoding, tensor.shape
+                    "tensor {}: {} bytes are not those of {:?} {:?}",
+                    tensor.name, tensor.bytes, tensor.encoding, tensor.shape
                 )));
             }
-            needed = tensor
-                .planes
-                .iter()
-                .fold(needed, |sum, plane| sum.saturating_add(*plane));
+            needed = needed.saturating_add(tensor.bytes);
         }
         if needed != stored {
             return Err(malformed(format!(

@@ -1,10 +1,9 @@
 //! Reads the tensors of a pack.
 
 use super::manifest::{Encoding, Manifest, ShardEntry, malformed};
-use super::planes;
 use crate::config::ModelConfig;
 use crate::error::{Error, ErrorKind, Result};
-use crate::int4::{CodeBits, PackedMatrix};
+use crate::int4::{self, CodeBits, PackedMatrix};
 use crate::weights::safetensors::{name_of, role_of};
 use crate::weights::stream::{AlignedBuffer, Stretch, TensorStream, Use};
 use crate::weights::{
@@ -26,10 +25,10 @@ pub struct PackedInfo {
 }
 
 impl PackedInfo {
-    /// The matrix in the kernels' layout, from its planes.
+    /// The matrix in the kernels' layout, from its bytes.
     pub(in crate::weights) fn decode(&self, data: &[u8]) -> Result<PackedMatrix> {
         let (rows, cols) = self.shape;
-        planes::decode(data, self.bits, rows, cols)
+        int4::decode(data, self.bits, rows, cols)
             .map_err(|e| e.at(format_args!("tensor {}", self.name)))
     }
 }
@@ -77,7 +76,7 @@ impl PackReader {
                 }),
                 _ => return Err(malformed(format!("tensor {name}: is no matrix"))),
             };
-            let end = start + tensor.planes.iter().sum::<u64>();
+            let end = start + tensor.bytes;
             stretches.push(Stretch { what, start, end });
             start = end;
         }

@@ -1,10 +1,9 @@
 //! Makes a pack's tensors from those of any model.
 
 use super::manifest::{Encoding, TensorEntry};
-use super::planes::PlaneWriter;
 use super::rounding::{Nearest, Rounding, SourceMatrix};
-use crate::error::{Error, Result};
-use crate::int4::{CodeBits, GROUP, PackedMatrix};
+use crate::error::Result;
+use crate::int4::{self, CodeBits, GROUP, PackedMatrix};
 use crate::weights::safetensors::name_of;
 use crate::weights::{TensorInfo, TensorRole, TensorSink};
 use sha2::{Digest, Sha256};
@@ -19,10 +18,10 @@ pub struct PackFormat {
 }
 
 impl PackFormat {
-    /// Four bits, and five for the embedding, where four cost several times the perplexity.
+    /// Four bits, and six for the embedding, of which entropy coding leaves what the width of its steps asks for.
     pub const INT4: Self = Self {
         layers: CodeBits::Four,
-        embedding: CodeBits::Five,
+        embedding: CodeBits::Six,
     };
 }
 
@@ -35,7 +34,7 @@ pub struct TensorReport {
     pub encoding: Encoding,
     /// Weights in it.
     pub elements: u64,
-    /// Bytes of its planes.
+    /// Bytes in the shards.
     pub bytes: u64,
     /// Root of the squared error over the squared weights, both summed over the tensor.
     pub relative_error: f64,
@@ -43,7 +42,7 @@ pub struct TensorReport {
     pub digest: Option<[u8; 32]>,
 }
 
-/// Quantizes the tensors that it is given and hands their planes to `output`, tensor after tensor.
+/// Quantizes the tensors that it is given and hands their bytes to `output`, tensor after tensor.
 pub struct PackWriter<F, R = Nearest> {
     format: PackFormat,
     rounding: R,
@@ -75,23 +74,21 @@ impl<F: FnMut(&[u8]) -> Result<()>, R: Rounding> PackWriter<F, R> {
             TensorRole::TokenEmbedding | TensorRole::Output => self.format.embedding,
             _ => self.format.layers,
         };
-        let mut planes = PlaneWriter::new(bits);
+        let mut stored = Vec::with_capacity(matrix.rows());
         let mut error = SquaredError::default();
         let mut digest = RowDigest::default();
         let mut values = vec![0.0; matrix.cols()];
-        let mut rows = 0;
         self.rounding.round(matrix, bits, &mut |row| {
             row.dequantize(bits, &mut values);
-            error.add(&matrix.floats(rows)?, &values);
+            error.add(&matrix.floats(stored.len())?, &values);
             digest.add(&values);
-            planes.push(&row);
-            rows += 1;
+            stored.push(row);
             Ok(())
         })?;
-        assert_eq!(rows, matrix.rows(), "a rounding lost rows");
+        assert_eq!(stored.len(), matrix.rows(), "a rounding lost rows");
         Ok(Stored {
             encoding: Encoding::of(bits),
-            planes: planes.finish(),
+            bytes: int4::encode(bits, matrix.cols(), &stored),
             error,
             digest: Some(digest.finish()),
         })
@@ -104,7 +101,7 @@ impl<F: FnMut(&[u8]) -> Result<()>, R: Rounding> TensorSink for PackWriter<F, R>
             let values = info.floats(data)?;
             Stored {
                 encoding: Encoding::F32,
-                planes: values.iter().flat_map(|x| x.to_le_bytes()).collect(),
+                bytes: values.iter().flat_map(|x| x.to_le_bytes()).collect(),
                 error: SquaredError::default(),
                 digest: None,
             }
@@ -112,15 +109,13 @@ impl<F: FnMut(&[u8]) -> Result<()>, R: Rounding> TensorSink for PackWriter<F, R>
             self.matrix(&SourceMatrix::new(info, data)?)?
         };
         let name = name_of(info.role);
-        let planes = stored.encoding.planes(&info.shape).ok_or_else(|| {
-            Error::invalid_argument(format!("tensor {}: cannot be quantized", info.name))
-        })?;
-        (self.output)(&stored.planes)?;
+        (self.output)(&stored.bytes)?;
+        let bytes = stored.bytes.len() as u64;
         self.reports.push(TensorReport {
             name: name.clone(),
             encoding: stored.encoding,
             elements: info.shape.iter().map(|&n| n as u64).product(),
-            bytes: stored.planes.len() as u64,
+            bytes,
             relative_error: stored.error.relative(),
             digest: stored.digest,
         });
@@ -128,7 +123,7 @@ impl<F: FnMut(&[u8]) -> Result<()>, R: Rounding> TensorSink for PackWriter<F, R>
             name,
             shape: info.shape.clone(),
             encoding: stored.encoding,
-            planes,
+            bytes,
         });
         Ok(())
     }
@@ -137,7 +132,7 @@ impl<F: FnMut(&[u8]) -> Result<()>, R: Rounding> TensorSink for PackWriter<F, R>
 /// A tensor's bytes in the pack.
 struct Stored {
     encoding: Encoding,
-    planes: Vec<u8>,
+    bytes: Vec<u8>,
     error: SquaredError,
     digest: Option<[u8; 32]>,
 }

@@ -1,5 +1,6 @@
 //! Reads a model, writes a pack beside where it shall be, reads that back, and only then puts it there.
 
+mod calibrate;
 mod output;
 #[path = "../../common/pack_dir.rs"]
 mod pack_dir;
@@ -10,10 +11,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
-use smollm_web::int4::{CodeBits, PackedMatrix};
+use smollm_web::int4::PackedMatrix;
 use smollm_web::loader::{LoadOptions, Loader};
 use smollm_web::weights::pack::{
-    Manifest, Nearest, PackFormat, PackReader, PackWriter, PackedInfo, Source, TensorReport, digest,
+    Calibrated, Manifest, PackFormat, PackReader, PackWriter, PackedInfo, Source, TensorReport,
+    digest,
 };
 use smollm_web::weights::{TensorInfo, TensorSink};
 use smollm_web::{Error, ErrorKind, Result};
@@ -34,9 +36,9 @@ struct Args {
     /// How to store the weights
     #[arg(long, value_enum, default_value_t = Format::Int4)]
     format: Format,
-    /// Bits of the embedding, which also is a tied model's head
-    #[arg(long, value_enum, default_value_t = EmbeddingBits::Five)]
-    embedding_bits: EmbeddingBits,
+    /// Text to run the model over, so that its head is rounded where that costs least; plain, some thousand words
+    #[arg(long, value_name = "FILE")]
+    calibration: Option<PathBuf>,
     /// The model's name; the source's own, unless told
     #[arg(long)]
     name: Option<String>,
@@ -54,18 +56,6 @@ enum Format {
     Int4,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum EmbeddingBits {
-    #[value(name = "4")]
-    Four,
-    #[value(name = "5")]
-    Five,
-    #[value(name = "6")]
-    Six,
-    #[value(name = "8")]
-    Eight,
-}
-
 pub fn main() -> ExitCode {
     match run(&Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
@@ -77,20 +67,17 @@ pub fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<()> {
-    let format = PackFormat {
-        embedding: match args.embedding_bits {
-            EmbeddingBits::Four => CodeBits::Four,
-            EmbeddingBits::Five => CodeBits::Five,
-            EmbeddingBits::Six => CodeBits::Six,
-            EmbeddingBits::Eight => CodeBits::Eight,
-        },
-        ..match args.format {
-            Format::Int4 => PackFormat::INT4,
-        }
+    let format = match args.format {
+        Format::Int4 => PackFormat::INT4,
+    };
+    let calibrated = {
+        let loaded = source::load(&args.model_path)?;
+        let statistics = calibrate::head_statistics(&loaded, args.calibration.as_deref())?;
+        Calibrated::new(statistics, loaded.model.config().tie_word_embeddings)
     };
     let output = Output::begin(&args.output_path)?;
     let mut shards = ShardWriter::new(output.directory());
-    let mut writer = PackWriter::new(format, Nearest, |bytes: &[u8]| shards.push(bytes));
+    let mut writer = PackWriter::new(format, calibrated, |bytes: &[u8]| shards.push(bytes));
     let read = source::read(&args.model_path, &mut writer)?;
     let (tensors, reports) = writer.finish();
 

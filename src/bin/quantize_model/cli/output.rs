@@ -135,7 +135,7 @@ impl ShardWriter {
         // A server that knows .gz would have the browser inflate it, and its hash would be another's.
         let name = format!("weights-{:05}.bin", self.entries.len() + 1);
         let path = self.directory.join(&name);
-        // Neither time nor file name nor system: the same planes make the same file.
+        // Neither time nor file name nor system: the same tensors make the same file.
         let mut gzip = GzBuilder::new()
             .mtime(0)
             .operating_system(255)

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use sha2::{Digest, Sha256};
-use smollm_web::loader::{CheckpointTexts, ModelTexts, texts_of_gguf};
+use smollm_web::loader::{
+    CheckpointTexts, LoadOptions, LoadedModel, Loader, ModelTexts, texts_of_gguf,
+};
 use smollm_web::weights::pack::FileEntry;
 use smollm_web::weights::safetensors::shard_names;
 use smollm_web::weights::{
@@ -36,11 +38,39 @@ pub fn read(path: &Path, sink: &mut dyn TensorSink) -> Result<SourceModel> {
     }
 }
 
+/// The model, to run it.
+pub fn load(path: &Path) -> Result<LoadedModel> {
+    let options = LoadOptions::default();
+    let at = |e: Error| e.at(path.display());
+    if !path.is_dir() {
+        let mut loader = Loader::gguf(options);
+        feed(path, &bar("loading", &[path.to_owned()])?, |bytes| {
+            loader.feed(bytes)
+        })?;
+        return loader.finish().map_err(at);
+    }
+    let texts = checkpoint_texts(path)?;
+    let text_of = |name: &str| {
+        let found = texts.iter().find(|(known, _)| *known == name);
+        found.map(|(_, text)| text.as_str())
+    };
+    let mut loader =
+        Loader::safetensors(&CheckpointTexts::from_files(text_of).map_err(at)?, options)
+            .map_err(at)?;
+    let (names, paths) = checkpoint_weights(path)?;
+    let progress = bar("loading", &paths)?;
+    for (name, path) in names.iter().zip(&paths) {
+        loader.begin_file(name)?;
+        feed(path, &progress, |bytes| loader.feed(bytes))?;
+    }
+    loader.finish().map_err(at)
+}
+
 fn read_gguf(path: &Path, sink: &mut dyn TensorSink) -> Result<SourceModel> {
     let mut taker = GgufTaker { sink, header: None };
     let mut reader = GgufReader::new();
     let at = |e: Error| e.at(path.display());
-    let entry = feed(path, &bar(&[path.to_owned()])?, |bytes| {
+    let entry = feed(path, &bar("quantizing", &[path.to_owned()])?, |bytes| {
         reader.feed(bytes, &mut taker).map_err(at)
     })?;
     reader.finish().map_err(at)?;
@@ -92,7 +122,8 @@ impl GgufSink for GgufTaker<'_> {
     }
 }
 
-fn read_checkpoint(directory: &Path, sink: &mut dyn TensorSink) -> Result<SourceModel> {
+/// The small files of a checkpoint's directory.
+fn checkpoint_texts(directory: &Path) -> Result<Vec<(&'static str, String)>> {
     let mut texts = Vec::new();
     for (name, required) in CheckpointTexts::FILES {
         match read_text(&directory.join(name))? {
@@ -106,15 +137,26 @@ fn read_checkpoint(directory: &Path, sink: &mut dyn TensorSink) -> Result<Source
             None => {}
         }
     }
-    // The manifest has the config.
-    let (_, config) = texts.remove(0);
-    let config = ModelConfig::from_json(&config).map_err(|e| e.at(directory.display()))?;
+    Ok(texts)
+}
+
+/// Names and paths of a checkpoint's weights, in order.
+fn checkpoint_weights(directory: &Path) -> Result<(Vec<String>, Vec<PathBuf>)> {
     let names = match read_text(&directory.join("model.safetensors.index.json"))? {
         Some(index) => shard_names(&index).map_err(|e| e.at(directory.display()))?,
         None => vec!["model.safetensors".to_owned()],
     };
-    let paths: Vec<PathBuf> = names.iter().map(|name| directory.join(name)).collect();
-    let progress = bar(&paths)?;
+    let paths = names.iter().map(|name| directory.join(name)).collect();
+    Ok((names, paths))
+}
+
+fn read_checkpoint(directory: &Path, sink: &mut dyn TensorSink) -> Result<SourceModel> {
+    let mut texts = checkpoint_texts(directory)?;
+    // The manifest has the config.
+    let (_, config) = texts.remove(0);
+    let config = ModelConfig::from_json(&config).map_err(|e| e.at(directory.display()))?;
+    let (names, paths) = checkpoint_weights(directory)?;
+    let progress = bar("quantizing", &paths)?;
     let mut reader = SafetensorsReader::new(config.clone());
     let mut weights = Vec::new();
     for (name, path) in names.iter().zip(&paths) {
@@ -197,13 +239,13 @@ fn feed(
 }
 
 /// A bar over all files; indicatif shows none where there is no terminal.
-fn bar(paths: &[PathBuf]) -> Result<ProgressBar> {
+fn bar(what: &str, paths: &[PathBuf]) -> Result<ProgressBar> {
     let sizes = paths.iter().map(|path| {
         let metadata = fs::metadata(path).map_err(|e| unreadable(path, e))?;
         Ok(metadata.len())
     });
-    let style = ProgressStyle::with_template("quantizing {bar:40} {bytes}/{total_bytes} {eta}")
-        .expect("a constant template");
+    let template = format!("{what} {{bar:40}} {{bytes}}/{{total_bytes}} {{eta}}");
+    let style = ProgressStyle::with_template(&template).expect("a constant template");
     Ok(ProgressBar::new(sizes.sum::<Result<u64>>()?).with_style(style))
 }
 
