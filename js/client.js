@@ -7,6 +7,7 @@ import { SmolLMError, abortError, fromWire, throwIfAborted } from "./errors.js";
 import { LOG_LEVELS, createLogger } from "./log.js";
 import { REGISTRY, resolveModel } from "./models.js";
 import { checkMessages, isoDay } from "./params.js";
+import { spawnWorker } from "./spawn.js";
 
 /**
  * @typedef {import("./protocol.js").Progress} Progress
@@ -14,19 +15,15 @@ import { checkMessages, isoDay } from "./params.js";
  * @typedef {import("./protocol.js").Calls} Calls
  * @typedef {import("./protocol.js").WorkerEvent} WorkerEvent
  * @typedef {import("./log.js").LogLevel} LogLevel
+ * @typedef {import("./spawn.js").WorkerLike} WorkerLike
  *
  * @typedef {string | URL | Blob | Blob[]} ModelArgument a registry id, the URL of a `.gguf` file or
  *   of a checkpoint directory, a File, or the Files of a checkpoint directory
  *
- * @typedef {object} WorkerLike what `workerFactory` returns: a Worker, or something like it
- * @property {(message: any, transfer?: any) => void} postMessage
- * @property {(type: any, listener: (event: any) => void) => void} addEventListener
- * @property {() => unknown} terminate
- *
  * @typedef {object} LoadOptions
  * @property {(progress: Progress) => void} [onProgress]
  * @property {AbortSignal} [signal] stops the loading
- * @property {"auto" | number} [threads]
+ * @property {"auto" | number} [threads] how many compute, where the page is cross-origin isolated; elsewhere one does
  * @property {number} [contextLength] tokens, prompt and answer together; the model's default without it
  * @property {"auto" | "none"} [cache] whether downloaded files are kept on this device
  * @property {string | URL} [assetsUrl] the package's folder, where a bundler moved it
@@ -71,13 +68,13 @@ export class SmolLM {
 
     const logLevel = options.logLevel ?? "warn";
     const workerUrl = options.assetsUrl ? new URL("worker.js", assets) : new URL("./worker.js", import.meta.url);
-    const worker = new WorkerLink((options.workerFactory ?? startWorker)(workerUrl), createLogger(logLevel, options.logger));
+    const worker = new WorkerLink((options.workerFactory ?? ((url) => spawnWorker(url, "smollm-web")))(workerUrl), createLogger(logLevel, options.logger));
     const lockName = worker.lockName();
     try {
       const info = await worker.call("load", {
         source, pkgUrl: new URL("pkg/", assets).href, logLevel, lockName,
         cache: options.cache ?? "auto", threads: options.threads ?? "auto",
-        contextLength: options.contextLength, build: options.kernel,
+        contextLength: options.contextLength, kernel: options.kernel,
       }, {
         signal: options.signal,
         what: "loading",
@@ -277,20 +274,6 @@ class WorkerLink {
     if (graceMs > 0) setTimeout(() => this.worker.terminate(), graceMs);
     else this.worker.terminate();
   }
-}
-
-/** @param {URL} url @returns {WorkerLike} */
-function startWorker(url) {
-  if (typeof Worker === "undefined") {
-    throw new SmolLMError("unsupported_browser", "there are no Workers here");
-  }
-  // A worker's script must be of the page's own origin; a package on another host is imported by
-  // a one-line script that is.
-  const foreign = globalThis.location && url.origin !== globalThis.location.origin && url.protocol.startsWith("http");
-  const script = foreign
-    ? URL.createObjectURL(new Blob([`import ${JSON.stringify(url.href)};`], { type: "text/javascript" }))
-    : url;
-  return new Worker(script, { type: "module", name: "smollm-web" });
 }
 
 /** @param {LoadOptions} options */

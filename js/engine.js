@@ -2,6 +2,7 @@
  * The worker's side: owns the wasm engine, answers calls in turn, and generates one step at a time,
  * letting the message queue in between two steps, so that an abort is seen within one step.
  */
+import { openBuild } from "./build.js";
 import { fitMessages } from "./context.js";
 import { SmolLMError, abortError, toSmolLMError, toWire } from "./errors.js";
 import { loadModel } from "./loader.js";
@@ -38,8 +39,8 @@ import { ModelStore } from "./store.js";
  * @typedef {{ id: number, token: string, bytes: number[], logprob: number }} StepLogprob
  * @typedef {{ id: number, text: string } & Partial<StepLogprob & { top_logprobs: StepLogprob[] }>} StepToken
  *
- * @typedef {{ default(options: { module_or_path: unknown }): Promise<{ memory: WebAssembly.Memory }>,
- *   SmolLMInstruct: new () => WasmEngine, kernel_name(): string }} WasmModule
+ * @typedef {{ default(options: { module_or_path: unknown, memory?: WebAssembly.Memory }): Promise<{ memory: WebAssembly.Memory }>,
+ *   SmolLMInstruct: new () => WasmEngine, kernel_name(): string, set_threads(n: number): number }} WasmModule
  *
  * @typedef {{ message: CallMessage, abort: AbortController }} Job
  */
@@ -48,13 +49,29 @@ import { ModelStore } from "./store.js";
 const FLUSH_MS = 16;
 
 /**
+ * What is around the engine.
+ * @typedef {object} Host
+ * @property {(url: string) => Promise<WasmModule>} importModule
+ * @property {import("./threads.js").Spawn} [spawn] how the threads' workers are started
+ * @property {boolean} isolated
+ * @property {number} cores
+ */
+
+/** @returns {Host} */
+const browser = () => ({
+  importModule: (url) => import(/* @vite-ignore */ /* webpackIgnore: true */ url),
+  isolated: Boolean(globalThis.crossOriginIsolated),
+  cores: globalThis.navigator?.hardwareConcurrency ?? 1,
+});
+
+/**
  * Answers calls on `port`.
  *
  * @param {Port} port
- * @param {{ importModule?: (url: string) => Promise<WasmModule> }} [host] how modules are imported
+ * @param {Partial<Host>} [host] what differs from the browser's own
  */
-export function serve(port, { importModule = (url) => import(/* @vite-ignore */ /* webpackIgnore: true */ url) } = {}) {
-  const worker = new EngineWorker(port, importModule);
+export function serve(port, host) {
+  const worker = new EngineWorker(port, { ...browser(), ...host });
   port.onmessage = ({ data }) => worker.receive(data);
 }
 
@@ -73,10 +90,10 @@ class EngineWorker {
   #log = createLogger("silent");
   #turn = createTurn();
 
-  /** @param {Port} port @param {(url: string) => Promise<WasmModule>} importModule */
-  constructor(port, importModule) {
+  /** @param {Port} port @param {Host} host */
+  constructor(port, host) {
     this.port = port;
-    this.importModule = importModule;
+    this.host = host;
   }
 
   /** The dispatch table: one method a call. */
@@ -161,8 +178,12 @@ class EngineWorker {
   async #load(args, { message: { id }, abort: { signal } }) {
     if (args.lockName) this.#holdLock(args.lockName);
     this.#log = createLogger(args.logLevel, (log) => this.port.postMessage({ log: cloneable(log) }));
-    const { build, why } = chooseBuild(probe(), args.build);
-    const wasm = await this.#instantiate(new URL(`${build}/`, args.pkgUrl), signal);
+    const { importModule, spawn, isolated, cores } = this.host;
+    const { wasm, memory, choice: { threads, why } } = await openBuild(
+      chooseBuild(probe(), { kernel: args.kernel, threads: args.threads, isolated, cores }),
+      { pkgUrl: args.pkgUrl, importModule, spawn, signal, log: this.#log },
+    );
+    this.#memory = memory;
 
     const engine = new wasm.SmolLMInstruct();
     const store = args.cache === "none" ? null : await ModelStore.open(this.#log);
@@ -173,9 +194,6 @@ class EngineWorker {
     this.#engine = engine;
     this.#contextLength = Number(found.context_length);
 
-    const crossOriginIsolated = Boolean(globalThis.crossOriginIsolated);
-    why.push("threads 1: this build runs on one thread"
-      + (crossOriginIsolated ? "" : "; the page is not cross-origin isolated either"));
     /** @type {import("./protocol.js").EngineInfo} */
     const info = {
       model: String(found.model ?? ""),
@@ -183,9 +201,9 @@ class EngineWorker {
       parameters: Number(found.parameters),
       quantization: String(found.quantization ?? ""),
       contextLength: this.#contextLength,
-      threads: 1,
+      threads,
       kernel: String(found.kernel ?? wasm.kernel_name()),
-      crossOriginIsolated,
+      crossOriginIsolated: isolated,
       why,
       weightBytes: Number(found.weight_bytes),
       memoryBytes: this.#memoryBytes(),
@@ -215,26 +233,6 @@ class EngineWorker {
       // Whatever it is, a request will tell whoever asks.
       this.#log.debug("warming up failed", error);
       quietly(() => engine.abort());
-    }
-  }
-
-  /** @param {URL} folder @param {AbortSignal} signal */
-  async #instantiate(folder, signal) {
-    const started = performance.now();
-    const glueUrl = new URL("smollm_web.js", folder).href;
-    const wasmUrl = new URL("smollm_web_bg.wasm", folder).href;
-    try {
-      const [wasm, response] = await Promise.all([this.importModule(glueUrl), fetch(wasmUrl, { signal })]);
-      if (!response.ok) {
-        throw new SmolLMError("http_status", `smollm_web_bg.wasm: the server answered status ${response.status} for ${wasmUrl}`);
-      }
-      const { memory } = await wasm.default({ module_or_path: response });
-      this.#memory = memory;
-      this.#log.info(`wasm ready in ${Math.round(performance.now() - started)} ms`, { folder: folder.href });
-      return wasm;
-    } catch (error) {
-      if (signal.aborted) throw abortError(signal, "loading the engine");
-      throw toSmolLMError(error, "network", `the engine's files at ${folder.href}`);
     }
   }
 

@@ -15,6 +15,7 @@
 export { SmolLM } from "./client.js";
 export { SmolLMChat } from "./chat.js";
 export { SmolLMError } from "./errors.js";
+export { isolate } from "./isolation.js";
 
 /**
  * @typedef {import("./chat.js").AnswerOptions} AnswerOptions

@@ -5,7 +5,7 @@
  *
  * @typedef {import("./errors.js").WireError} WireError
  * @typedef {import("./log.js").LogLevel} LogLevel
- * @typedef {import("./probe.js").Build} Build
+ * @typedef {import("./probe.js").Kernel} Kernel
  */
 
 /**
@@ -84,7 +84,7 @@ export const CALLS = Object.freeze({
  * @property {"auto" | "none"} cache
  * @property {"auto" | number} threads
  * @property {number} [contextLength]
- * @property {Build} [build]
+ * @property {Kernel} [kernel]
  * @property {LogLevel} logLevel
  * @property {string} [lockName] a Web Lock to hold for life
  */

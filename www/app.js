@@ -1,5 +1,5 @@
 /** Puts the page together: kept state in, components mounted, changes drawn once a frame. */
-import { SmolLM } from "./smollm-web/index.js";
+import { SmolLM, isolate } from "./smollm-web/index.js";
 import { mountComposer } from "./components/composer.js";
 import { openEngineDialog, openSystemDialog } from "./components/dialogs.js";
 import { mountToast } from "./components/toast.js";
@@ -13,6 +13,9 @@ import * as storage from "./storage.js";
 
 /** @param {string} id */
 const byId = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
+
+// Before anything begins: on a host that sets no headers, this reloads the page once.
+await isolate();
 
 const options = pageOptions(location.search);
 const known = SmolLM.models.list();

@@ -35,7 +35,7 @@ export class Controller extends EventTarget {
   #answering = Promise.resolve();
 
   /**
-   * @param {{ model: string, kernel?: "relaxed" | "simd128", seed?: number, logLevel?: any }} options
+   * @param {{ model: string, kernel?: "relaxed" | "simd128", threads?: number, seed?: number, logLevel?: any }} options
    * @param {Conversation} kept
    */
   constructor(options, kept) {

@@ -31,5 +31,5 @@ pub use backend::{Backend, available, current, name, select};
 pub use dense::dense_matmul;
 pub use layout::{CodeWidth, GROUP, PANEL, PackedView, panels};
 pub use matmul::packed_matmul;
-pub use pool::{set_threads, threads};
+pub use pool::{run_worker, set_threads, threads, worker_died};
 pub use vector::{argmax, rms_norm, rope, silu_mul};

@@ -1,12 +1,29 @@
-//! Threads for the kernels: a few long-lived workers behind one barrier.
+//! Threads for the kernels: a few long-lived workers, and a caller who waits for none that has not come.
 //!
-//! A token takes some 200 small matrix products of a few microseconds each, so workers spin a while before they
-//! sleep, and work is handed out in ranges by one shared counter. What a range computes never depends on who
+//! A token takes some 200 small matrix products of a few microseconds each. So a worker looks out for the next job a
+//! while before it sleeps, work is handed out in ranges by one shared counter, and nobody has to take part: a
+//! worker enters a job while it is open, the caller closes it when no range is left, and waits only for those
+//! inside. One that sleeps, or has lost its core to somebody else, costs nothing. What a range computes never depends on who
 //! computes it.
+//!
+//! Natively workers are threads of the process. In a browser they are Web Workers that share the module's memory
+//! and call [`run_worker`]; they end when the host ends them.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering, fence};
+use std::sync::{Condvar, Mutex, MutexGuard, TryLockError};
+
+/// The most threads that can be asked for.
+const MAX_THREADS: usize = 64;
+
+/// How often a worker looks for a job, and a caller for the last worker to leave, before it sleeps: about a tenth
+/// of a millisecond, which is more than what lies between two products, and between two tokens.
+const SPINS: u32 = if cfg!(target_arch = "wasm32") {
+    // There is no pause instruction here.
+    60_000
+} else {
+    4_000
+};
 
 /// The work of one barrier, on the stack of the thread that calls [`for_ranges`].
 struct Job<'a> {
@@ -18,12 +35,15 @@ struct Job<'a> {
 
 impl Job<'_> {
     fn run(&self) {
+        let Self {
+            work, total, step, ..
+        } = *self;
         loop {
-            let start = self.next.fetch_add(self.step, Ordering::Relaxed);
-            if start >= self.total {
+            let start = self.next.fetch_add(step, Ordering::Relaxed);
+            if start >= total {
                 return;
             }
-            (self.work)(start..(start + self.step).min(self.total));
+            work(start..(start + step).min(total));
         }
     }
 }
@@ -31,115 +51,172 @@ impl Job<'_> {
 struct Pool {
     /// Held by the thread whose job is running.
     owner: Mutex<()>,
-    /// Rises by one with every job.
-    generation: AtomicU32,
+    /// The job's number << 8 | [`OPEN`] | workers inside.
+    state: AtomicU32,
     job: AtomicPtr<Job<'static>>,
-    /// Workers that have not finished the job yet.
-    busy: AtomicUsize,
-    /// Workers that take part in jobs; others sleep.
+    /// Workers that may take part; those numbered higher sleep.
     active: AtomicUsize,
+    /// A worker died inside a job, which is therefore incomplete.
+    broken: AtomicBool,
+    /// Where active workers wait for a job.
+    idle: Gate,
+    /// Where the others wait.
+    benched: Gate,
+    /// Where the caller waits for the last worker to leave.
+    leaving: Gate,
+    #[cfg(not(target_arch = "wasm32"))]
     spawned: Mutex<usize>,
-    sleep: Mutex<()>,
-    wake: Condvar,
-    sleepers: AtomicUsize,
 }
+
+/// The job takes workers.
+const OPEN: u32 = 0x80;
+const INSIDE: u32 = 0x7f;
+const NUMBER: u32 = 8;
 
 static POOL: Pool = Pool {
     owner: Mutex::new(()),
-    generation: AtomicU32::new(0),
+    state: AtomicU32::new(0),
     job: AtomicPtr::new(std::ptr::null_mut()),
-    busy: AtomicUsize::new(0),
     active: AtomicUsize::new(0),
+    broken: AtomicBool::new(false),
+    idle: Gate::new(),
+    benched: Gate::new(),
+    leaving: Gate::new(),
+    #[cfg(not(target_arch = "wasm32"))]
     spawned: Mutex::new(0),
-    sleep: Mutex::new(()),
-    wake: Condvar::new(),
-    sleepers: AtomicUsize::new(0),
 };
-
-/// Looks at the generation this often before sleeping: some tens of microseconds.
-#[cfg(not(target_arch = "wasm32"))]
-const SPINS: u32 = 20_000;
 
 /// How many threads compute, the caller's among them.
 pub fn threads() -> usize {
     POOL.active.load(Ordering::Relaxed) + 1
 }
 
-/// Uses `n` threads from now on (at least 1), and returns how many there are: fewer where they cannot be started.
+/// Uses `n` threads from now on (at least 1), and returns how many there are: fewer where they cannot be started. In a
+/// browser the host starts them (see [`run_worker`]), where the module has shared memory; elsewhere there is one.
 pub fn set_threads(n: usize) -> usize {
-    let _owner = POOL.owner.lock().unwrap_or_else(|e| e.into_inner());
-    let mut spawned = POOL.spawned.lock().unwrap_or_else(|e| e.into_inner());
-    let wanted = n.clamp(1, 64) - 1;
-    while *spawned < wanted && spawn(*spawned) {
+    let _owner = locked(&POOL.owner);
+    let workers = start_workers(n.clamp(1, MAX_THREADS) - 1);
+    POOL.active.store(workers, Ordering::SeqCst);
+    // Each to the gate where it belongs now.
+    POOL.benched.wake();
+    POOL.idle.wake();
+    workers + 1
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+fn start_workers(wanted: usize) -> usize {
+    let mut spawned = locked(&POOL.spawned);
+    while *spawned < wanted {
+        let index = *spawned;
+        let thread = std::thread::Builder::new().name(format!("kernel-{}", index + 1));
+        if thread.spawn(move || run_worker(index)).is_err() {
+            break;
+        }
         *spawned += 1;
     }
-    POOL.active.store(wanted.min(*spawned), Ordering::Relaxed);
-    threads()
+    wanted.min(*spawned)
 }
 
-#[cfg(not(target_arch = "wasm32"))]
-fn spawn(index: usize) -> bool {
-    let seen = POOL.generation.load(Ordering::Acquire);
-    std::thread::Builder::new()
-        .name(format!("kernel-{}", index + 1))
-        .spawn(move || worker(index, seen))
-        .is_ok()
-}
-
-/// A module without shared memory has no second thread.
+/// Whoever is not there yet is not waited for.
 #[cfg(target_arch = "wasm32")]
-fn spawn(_index: usize) -> bool {
-    false
+fn start_workers(wanted: usize) -> usize {
+    if cfg!(target_feature = "atomics") {
+        wanted
+    } else {
+        0
+    }
 }
 
-#[cfg(not(target_arch = "wasm32"))]
-fn worker(index: usize, mut seen: u32) {
+/// Makes this thread worker number `index`, from 0, for as long as it lives: it computes when there is something to, and
+/// sleeps when there is not. Two threads must not have the same number.
+pub fn run_worker(index: usize) {
+    let mut seen = 0;
     loop {
-        seen = wait_for_job(seen);
-        if index < POOL.active.load(Ordering::Relaxed) {
-            // SAFETY: `for_ranges` published the job before the generation, and keeps it alive until `busy`
-            // is zero, which this worker's decrement below is part of.
-            let _done = OnDrop(|| {
-                POOL.busy.fetch_sub(1, Ordering::Release);
-            });
+        POOL.benched
+            .wait(0, || index < POOL.active.load(Ordering::Acquire));
+        let mut entered = false;
+        POOL.idle.wait(SPINS, || {
+            let is_active = index < POOL.active.load(Ordering::Relaxed);
+            entered = is_active && POOL.enter(&mut seen);
+            entered || !is_active
+        });
+        if entered {
+            let _inside = Inside;
+            // SAFETY: `for_ranges` publishes the job before it opens it, and keeps it alive until all who entered
+            // have left; this thread leaves when `_inside` goes.
             unsafe { (*POOL.job.load(Ordering::Acquire)).run() };
         }
     }
 }
 
-#[cfg(not(target_arch = "wasm32"))]
-fn wait_for_job(seen: u32) -> u32 {
-    for _ in 0..SPINS {
-        let now = POOL.generation.load(Ordering::Acquire);
-        if now != seen {
-            return now;
+/// Says that a worker died where Rust could not see it: a trap unwinds nothing. Callers are told by a panic
+/// instead of waiting for it for ever.
+pub fn worker_died() {
+    POOL.broken.store(true, Ordering::SeqCst);
+    POOL.leaving.wake();
+}
+
+impl Pool {
+    /// Enters the job under way, if it is open and this worker was not in it before.
+    fn enter(&self, seen: &mut u32) -> bool {
+        let state = self.state.load(Ordering::Acquire);
+        let number = state >> NUMBER;
+        if state & OPEN == 0 || number == *seen {
+            return false;
         }
-        std::hint::spin_loop();
+        let entered = self
+            .state
+            .compare_exchange(state, state + 1, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok();
+        if entered {
+            *seen = number;
+        }
+        entered
     }
-    let mut guard = POOL.sleep.lock().unwrap_or_else(|e| e.into_inner());
-    POOL.sleepers.fetch_add(1, Ordering::SeqCst);
-    loop {
-        let now = POOL.generation.load(Ordering::SeqCst);
-        if now != seen {
-            POOL.sleepers.fetch_sub(1, Ordering::SeqCst);
-            return now;
+
+    /// Lets nobody in any more and waits for those inside.
+    fn close(&self) {
+        if self.state.fetch_and(!OPEN, Ordering::AcqRel) & INSIDE > 0 {
+            // A thread that panics leaves; one that traps cannot, and nothing of the module is used after that.
+            let trapped = || cfg!(target_arch = "wasm32") && self.broken.load(Ordering::Relaxed);
+            self.leaving.wait(SPINS, || {
+                self.state.load(Ordering::Acquire) & INSIDE == 0 || trapped()
+            });
         }
-        guard = POOL.wake.wait(guard).unwrap_or_else(|e| e.into_inner());
+    }
+}
+
+/// A worker's stay in a job, ended also by a panic.
+struct Inside;
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            POOL.broken.store(true, Ordering::Release);
+        }
+        // The last one out of a closed job.
+        if POOL.state.fetch_sub(1, Ordering::AcqRel) & (OPEN | INSIDE) == 1 {
+            POOL.leaving.wake();
+        }
     }
 }
 
 /// Calls `work` with ranges that cover `0..total` once, at least `grain` items each where there are that many, on all threads;
 /// returns when all is done. A caller that finds the pool in use computes alone.
+///
+/// # Panics
+/// Where `work` panicked in a worker.
 pub(super) fn for_ranges(total: usize, grain: usize, work: impl Fn(Range<usize>) + Sync) {
     let active = POOL.active.load(Ordering::Relaxed);
     if active == 0 || total <= grain {
         return work(0..total);
     }
-    let Ok(_owner) = POOL.owner.try_lock() else {
-        return work(0..total);
+    let _owner = match POOL.owner.try_lock() {
+        Ok(owner) => owner,
+        // What panicked was somebody's `work`; the pool is as it should be.
+        Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+        Err(TryLockError::WouldBlock) => return work(0..total),
     };
-    // `set_threads` needs the lock too, so this count holds until the end.
-    let active = POOL.active.load(Ordering::Relaxed);
     let parts = 4 * (active + 1);
     let job = Job {
         work: &work,
@@ -149,19 +226,65 @@ pub(super) fn for_ranges(total: usize, grain: usize, work: impl Fn(Range<usize>)
     };
     POOL.job
         .store((&raw const job).cast_mut().cast(), Ordering::Release);
-    POOL.busy.store(active, Ordering::Relaxed);
-    POOL.generation.fetch_add(1, Ordering::SeqCst);
-    if POOL.sleepers.load(Ordering::SeqCst) > 0 {
-        let _guard = POOL.sleep.lock().unwrap_or_else(|e| e.into_inner());
-        POOL.wake.notify_all();
-    }
+    let number = (POOL.state.load(Ordering::Relaxed) >> NUMBER).wrapping_add(1);
+    POOL.state.store(number << NUMBER | OPEN, Ordering::Release);
+    POOL.idle.wake();
     // Also when `work` panics here: the workers still read the job.
-    let _all_done = OnDrop(|| {
-        while POOL.busy.load(Ordering::Acquire) > 0 {
+    let closed = OnDrop(|| POOL.close());
+    job.run();
+    drop(closed);
+    assert!(
+        !POOL.broken.swap(false, Ordering::AcqRel),
+        "a worker of the kernels died in a job"
+    );
+}
+
+/// A place to wait for something that is looked for without a lock.
+struct Gate {
+    lock: Mutex<()>,
+    changed: Condvar,
+    sleepers: AtomicU32,
+}
+
+impl Gate {
+    const fn new() -> Self {
+        Self {
+            lock: Mutex::new(()),
+            changed: Condvar::new(),
+            sleepers: AtomicU32::new(0),
+        }
+    }
+
+    /// Returns when `ready` has, after looking `spins` times and then at every [`wake`](Self::wake).
+    fn wait(&self, spins: u32, mut ready: impl FnMut() -> bool) {
+        for _ in 0..spins {
+            if ready() {
+                return;
+            }
             std::hint::spin_loop();
         }
-    });
-    job.run();
+        let mut guard = locked(&self.lock);
+        self.sleepers.fetch_add(1, Ordering::SeqCst);
+        // Either this thread sees what was changed before `wake`, or `wake` sees this thread.
+        fence(Ordering::SeqCst);
+        while !ready() {
+            guard = self.changed.wait(guard).unwrap_or_else(|e| e.into_inner());
+        }
+        self.sleepers.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Lets those asleep look again.
+    fn wake(&self) {
+        fence(Ordering::SeqCst);
+        if self.sleepers.load(Ordering::SeqCst) > 0 {
+            let _guard = locked(&self.lock);
+            self.changed.notify_all();
+        }
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|e| e.into_inner())
 }
 
 /// Runs a closure at the end of the scope, unwinding included.
@@ -170,5 +293,75 @@ struct OnDrop<F: FnMut()>(F);
 impl<F: FnMut()> Drop for OnDrop<F> {
     fn drop(&mut self) {
         (self.0)();
+    }
+}
+
+#[cfg(all(test, not(target_arch = "wasm32")))]
+mod tests {
+    use super::*;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::sync::atomic::AtomicU8;
+    use std::thread;
+    use std::time::Duration;
+
+    /// The pool is the process's, so tests take turns.
+    fn exclusive() -> MutexGuard<'static, ()> {
+        static TURN: Mutex<()> = Mutex::new(());
+        locked(&TURN)
+    }
+
+    fn covers_once(total: usize, grain: usize) {
+        let seen: Vec<AtomicU8> = (0..total).map(|_| AtomicU8::new(0)).collect();
+        for_ranges(total, grain, |range| {
+            for i in range {
+                seen[i].fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        assert!(seen.iter().all(|n| n.load(Ordering::Relaxed) == 1));
+    }
+
+    #[test]
+    fn ranges_cover_everything_once_whoever_comes() {
+        let _turn = exclusive();
+        // More threads than cores, awake and asleep.
+        for threads in [1, 2, 16, 3] {
+            assert_eq!(set_threads(threads), threads);
+            for job in 0..2_000 {
+                covers_once(job % 70, 1 + job % 5);
+                if job % 500 == 0 {
+                    thread::sleep(Duration::from_millis(2));
+                }
+            }
+        }
+        set_threads(1);
+    }
+
+    #[test]
+    fn a_second_caller_computes_alone() {
+        let _turn = exclusive();
+        set_threads(2);
+        for_ranges(8, 1, |_| covers_once(100, 1));
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..500).for_each(|_| covers_once(40, 1)));
+            }
+        });
+        set_threads(1);
+    }
+
+    #[test]
+    fn a_panic_in_a_range_reaches_the_caller_and_the_pool_goes_on() {
+        let _turn = exclusive();
+        set_threads(4);
+        for bad in 0..16 {
+            let result = catch_unwind(AssertUnwindSafe(|| {
+                for_ranges(16, 1, |range| {
+                    assert!(!range.contains(&bad), "as the test wants it");
+                });
+            }));
+            assert!(result.is_err());
+            covers_once(100, 1);
+        }
+        set_threads(1);
     }
 }

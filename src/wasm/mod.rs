@@ -12,6 +12,7 @@ mod fetch;
 mod initialize;
 mod js_error;
 mod protocol;
+mod threads;
 
 use std::cell::{RefCell, RefMut};
 

@@ -28,7 +28,7 @@ const greedy = { temperature: 0, seed: 1 };
 test("what is loaded", async () => {
   console.log(info);
   assert.equal(info.architecture, "llama");
-  assert.equal(info.threads, 1);
+  assert.ok(info.threads >= 1);
   assert.equal(info.kernel, "relaxed-simd128");
   assert.equal(info.crossOriginIsolated, true);
   assert.ok(info.parameters > 134e6 && info.parameters < 135e6);

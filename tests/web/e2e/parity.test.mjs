@@ -1,8 +1,10 @@
 /**
- * The same tokens everywhere: greedy ids of ten prompts from the native command line, and from both
- * wasm builds in Chromium and in Firefox, with a warm cache and from scratch.
+ * The same tokens and the same log-probabilities everywhere: greedy answers to ten prompts from the native command
+ * line, and from every wasm build in Chromium and in Firefox, on one thread and on several, with a warm
+ * cache and from scratch.
  */
 import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
 import { after, before, test } from "node:test";
 import { launchChromium, launchFirefox } from "../support/browsers.mjs";
 import { generate } from "../support/cli.mjs";
@@ -26,46 +28,58 @@ const REQUESTS = PROMPTS.map((content, i) => ({
   messages: i < 5 ? [{ role: "user", content }] : [
     { role: "user", content: PROMPTS[i - 5] }, { role: "assistant", content: "Let me think about that for a moment." }, { role: "user", content },
   ],
-  temperature: 0, max_tokens: 48, seed: 1,
+  temperature: 0, max_tokens: 48, seed: 1, logprobs: true, top_logprobs: 20,
 }));
+
+/** Stands for the logits: every one of them is in the sum under each log-probability. @param {number[]} logprobs */
+const hash = (logprobs) => createHash("sha256").update(Float32Array.from(logprobs)).digest("hex");
 
 let site, expected;
 before(async () => {
   site = await serveSite();
-  expected = generate(REQUESTS).map(({ ids }) => ids);
+  expected = generate(REQUESTS).map(({ ids, logprobs }) => ({
+    ids, logits: hash(logprobs.flatMap(({ logprob, top_logprobs }) => [logprob, ...top_logprobs.map(([, p]) => p)])),
+  }));
   assert.equal(expected.length, PROMPTS.length);
-  for (const ids of expected) assert.ok(ids.length > 3);
+  for (const { ids } of expected) assert.ok(ids.length > 3);
 });
 after(() => site?.close());
 
+/** Asks, and compares with the native answer. @param {any} page @param {number} i @param {string} where */
+async function asks(page, i, where) {
+  const { ids, logprobs, usage } = await complete(page, REQUESTS[i]);
+  assert.deepEqual(ids, expected[i].ids, `${where}: ${PROMPTS[i]}`);
+  assert.equal(hash(logprobs), expected[i].logits, `logits, ${where}: ${PROMPTS[i]}`);
+  return usage.prompt_tokens_details.cached_tokens;
+}
+
 for (const [browserName, launch] of [["Chromium", launchChromium], ["Firefox", launchFirefox]]) {
-  test(`${browserName}: both builds give the native ids, cached and from scratch`, async () => {
+  test(`${browserName}: every build, on 1, 2 and 4 threads, gives the native answers, cached and from scratch`, async () => {
     const browser = await launch();
     try {
       const page = await browser.newPage();
       page.setDefaultTimeout?.(0);
       await openBlank(page, site.blank);
       for (const kernel of ["relaxed", "simd128"]) {
-        const info = await loadEngine(page, "smollm2-135m-instruct", { kernel });
-        assert.equal(info.kernel, kernel === "relaxed" ? "relaxed-simd128" : "simd128");
-        let cached = 0;
-        for (const [i, request] of REQUESTS.entries()) {
-          // Asked twice: the second time, the whole prompt is in the cache.
-          for (const time of ["first", "second"]) {
-            const { ids, usage } = await complete(page, request);
-            assert.deepEqual(ids, expected[i], `${kernel}, ${time} time: ${PROMPTS[i]}`);
-            cached += usage.prompt_tokens_details.cached_tokens;
+        for (const threads of [1, 2, 4]) {
+          const info = await loadEngine(page, "smollm2-135m-instruct", { kernel, threads });
+          assert.equal(info.kernel, kernel === "relaxed" ? "relaxed-simd128" : "simd128");
+          assert.equal(info.threads, threads);
+          const where = `${kernel}, threads ${threads}`;
+          let cached = 0;
+          for (const i of REQUESTS.keys()) {
+            cached += await asks(page, i, `${where}, first time`);
+            // Asked again, the whole prompt is in the cache, which knows nothing of threads.
+            if (threads === 1) cached += await asks(page, i, `${where}, second time`);
           }
+          assert.ok(cached > 0, "the cache was never used");
+          // From scratch: something else in between empties the cache but for the first three tokens.
+          for (const i of threads === 1 ? REQUESTS.keys() : []) {
+            await complete(page, { messages: [{ role: "system", content: "Zebra." }, { role: "user", content: "Hm." }], max_tokens: 1 });
+            assert.ok(await asks(page, i, `${where}, from scratch`) <= 3);
+          }
+          console.log(`${browserName}, ${where}: ${REQUESTS.length} prompts equal, ${cached} prompt tokens from the cache`);
         }
-        assert.ok(cached > 0, "the cache was never used");
-        // From scratch: something else in between empties the cache but for the first three tokens.
-        for (const [i, request] of REQUESTS.entries()) {
-          await complete(page, { messages: [{ role: "system", content: "Zebra." }, { role: "user", content: "Hm." }], max_tokens: 1 });
-          const { ids, usage } = await complete(page, request);
-          assert.ok(usage.prompt_tokens_details.cached_tokens <= 3);
-          assert.deepEqual(ids, expected[i], `${kernel}, from scratch: ${PROMPTS[i]}`);
-        }
-        console.log(`${browserName}, ${kernel}: ${REQUESTS.length} prompts equal, ${cached} prompt tokens from the cache`);
       }
     } finally {
       await browser.close();

@@ -6,12 +6,22 @@
  *   say: text        answers with that text        long: 500    answers with 500 words
  *   slow: 20 text    20 ms a token                 trap         crashes as wasm does
  *   fail             throws a typed error          anything else is echoed
+ *
+ * Its threads do nothing.
  */
 const WORDS = /\s*\S+/g;
 
 export default async function init() {
   return { memory: new WebAssembly.Memory({ initial: 16 }) };
 }
+
+export function initSync() {}
+
+export function set_threads(n) {
+  return n;
+}
+
+export function run_kernel_worker() {}
 
 export function kernel_name() {
   return "fake";

@@ -14,12 +14,13 @@ export class LocalWorker {
   sent = [];
   terminated = false;
 
-  constructor(importModule = async () => fake) {
+  /** @param {object} [host] what the engine's worker finds around it */
+  constructor(host = {}) {
     const { port1, port2 } = this.#channel;
     port1.onmessage = ({ data }) => this.emit("message", { data });
     const port = { postMessage: (m) => port2.postMessage(m), onmessage: null };
     port2.onmessage = ({ data }) => { if (!this.terminated) port.onmessage?.({ data }); };
-    serve(port, { importModule });
+    serve(port, { importModule: async () => fake, ...host });
   }
 
   postMessage(message) {
@@ -49,15 +50,18 @@ export function fakeGguf(bytes = 1000) {
   return new File([data], "fake.gguf");
 }
 
-/** An engine over the fake; `worker` is its worker. */
-export async function loadFake(options = {}, model = fakeGguf()) {
+/** A module without anything in it. */
+const WASM = Uint8Array.of(0, 97, 115, 109, 1, 0, 0, 0);
+
+/** An engine over the fake; `worker` is its worker, in the surroundings `host`. */
+export async function loadFake(options = {}, model = fakeGguf(), host = {}) {
   let worker;
-  // The wasm file is fetched by the worker before the fake ignores it.
+  // The wasm file is fetched, and for threads compiled, by the worker before the fake ignores it.
   const realFetch = globalThis.fetch;
-  globalThis.fetch = async (url, init) => (String(url).endsWith("_bg.wasm") ? new Response("") : realFetch(url, init));
+  globalThis.fetch = async (url, init) => (String(url).endsWith("_bg.wasm") ? new Response(WASM) : realFetch(url, init));
   try {
     const engine = await SmolLM.load(model, {
-      logLevel: "silent", workerFactory: () => (worker = new LocalWorker()), ...options,
+      logLevel: "silent", workerFactory: () => (worker = new LocalWorker(host)), ...options,
     });
     return { engine, worker };
   } finally {

@@ -38,19 +38,23 @@ export function loadEngine(page, model = "smollm2-135m-instruct", options = {}) 
 
 /**
  * Asks the page's engine. @param {any} page @param {object} params
- * @returns {Promise<{ text: string, ids: number[], finish: string, usage: any }>}
+ * @returns {Promise<{ text: string, ids: number[], logprobs: number[], finish: string, usage: any }>} `logprobs`: of
+ *   each token, then those of its likeliest alternatives, as many as were asked for
  */
 export function complete(page, params) {
   return page.evaluate(async (given) => {
     const stream = await window.engine.chat.completions.create({ ...given, logprobs: true, stream: true });
-    const ids = [];
+    const ids = [], logprobs = [];
     let text = "", finish = "", usage;
     for await (const { choices: [choice], usage: found } of stream) {
       text += choice.delta.content ?? "";
-      for (const { token_id } of choice.logprobs?.content ?? []) ids.push(token_id);
+      for (const { token_id, logprob, top_logprobs } of choice.logprobs?.content ?? []) {
+        ids.push(token_id);
+        logprobs.push(logprob, ...top_logprobs.map((top) => top.logprob));
+      }
       finish = choice.finish_reason ?? finish;
       usage = found ?? usage;
     }
-    return { text, ids, finish, usage };
+    return { text, ids, logprobs, finish, usage };
   }, params);
 }

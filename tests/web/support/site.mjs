@@ -4,11 +4,12 @@ import { fileURLToPath } from "node:url";
 import { startServer } from "../../../scripts/lib/server.mjs";
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
+const BUILDS = ["relaxed", "simd128", "relaxed-threads", "simd128-threads"];
 export const DIST = process.env.SMOLLM_DIST ?? here("../../../dist");
 
 /** @param {{ fake?: boolean, overlays?: Record<string, string>, isolation?: boolean }} [options] */
 export async function serveSite({ fake = false, overlays = {}, isolation } = {}) {
-  for (const needed of ["index.html", "models/smollm2-135m-instruct", ...(fake ? [] : ["smollm-web/pkg/relaxed", "smollm-web/pkg/simd128"])]) {
+  for (const needed of ["index.html", "models/smollm2-135m-instruct", ...(fake ? [] : BUILDS.map((build) => `smollm-web/pkg/${build}`))]) {
     if (!existsSync(`${DIST}/${needed}`)) throw new Error(`${DIST}/${needed} is missing: run scripts/fetch-model and scripts/build`);
   }
   const requests = [];
@@ -18,7 +19,7 @@ export async function serveSite({ fake = false, overlays = {}, isolation } = {})
     overlays: {
       "/blank/": here("blank/"),
       "/fixtures/": here("../../fixtures/"),
-      ...(fake && { "/fake/": here("../fake/"), "/smollm-web/pkg/relaxed/": here("../fake/"), "/smollm-web/pkg/simd128/": here("../fake/") }),
+      ...(fake && { "/fake/": here("../fake/"), ...Object.fromEntries(BUILDS.map((build) => [`/smollm-web/pkg/${build}/`, here("../fake/")])) }),
       ...overlays,
     },
     onRequest: (entry) => requests.push(entry),

@@ -190,7 +190,7 @@ test("loading: progress, abort, and failures leave nothing behind", async () => 
   await assert.rejects(loadFake({ contextLength: 1.5 }), { code: "invalid_argument" });
   await assert.rejects(loadFake({}, "no-such-model"), { code: "invalid_argument" });
 
-  const broken = () => new LocalWorker(async () => { throw new TypeError("failed to import"); });
+  const broken = () => new LocalWorker({ importModule: async () => { throw new TypeError("failed to import"); } });
   await assert.rejects(loadFake({ workerFactory: broken }), (error) => error.code === "network" && error.cause !== undefined);
 });
 

@@ -97,6 +97,6 @@ test("every error code has its advice", () => {
 
 test("options in the address", () => {
   assert.deepEqual(pageOptions(""), { model: "smollm2-135m-instruct" });
-  assert.deepEqual(pageOptions("?model=models/x/&kernel=simd128&log=debug&seed=7"), { model: "models/x/", kernel: "simd128", seed: 7, logLevel: "debug" });
-  assert.deepEqual(pageOptions("?seed=x"), { model: "smollm2-135m-instruct" });
+  assert.deepEqual(pageOptions("?model=models/x/&kernel=simd128&threads=3&log=debug&seed=7"), { model: "models/x/", kernel: "simd128", threads: 3, seed: 7, logLevel: "debug" });
+  assert.deepEqual(pageOptions("?seed=x&threads=0"), { model: "smollm2-135m-instruct" });
 });

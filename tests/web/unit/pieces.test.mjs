@@ -6,7 +6,7 @@ import { ERROR_CODES, SmolLMError, abortError, fromWire, toSmolLMError, toWire }
 import { createLogger } from "../../../js/log.js";
 import { REGISTRY, resolveModel } from "../../../js/models.js";
 import { checkCompletion, isoDay } from "../../../js/params.js";
-import { chooseBuild, probe } from "../../../js/probe.js";
+import { chooseBuild, onOneThread, probe } from "../../../js/probe.js";
 import { Sha256 } from "../../../js/sha256.js";
 import { checkContent } from "../../../js/sniff.js";
 import { fitMessages } from "../../../js/context.js";
@@ -68,14 +68,43 @@ test("first bytes tell models from everything else", () => {
 test("the build follows what the browser validates", () => {
   const can = probe();
   assert.equal(can.simd128, true);
+  assert.equal(can.threads, true);
   assert.deepEqual(probe(undefined && {}), can);
-  assert.deepEqual(probe({ validate: () => false }), { simd128: false, relaxed: false });
-  assert.equal(chooseBuild({ simd128: true, relaxed: true }).build, "relaxed");
-  assert.equal(chooseBuild({ simd128: true, relaxed: false }).build, "simd128");
-  assert.match(chooseBuild({ simd128: true, relaxed: false }).why[0], /no relaxed SIMD/);
-  assert.equal(chooseBuild({ simd128: true, relaxed: true }, "simd128").build, "simd128");
-  assert.throws(() => chooseBuild({ simd128: false, relaxed: false }), { code: "unsupported_browser" });
-  assert.throws(() => chooseBuild({ simd128: true, relaxed: false }, "relaxed"), { code: "unsupported_browser" });
+  assert.deepEqual(probe({ validate: () => false }), { simd128: false, relaxed: false, threads: false });
+  const [all, plain, none] = [
+    { simd128: true, relaxed: true, threads: true }, { simd128: true, relaxed: false, threads: true }, { simd128: false, relaxed: false, threads: false },
+  ];
+  assert.equal(chooseBuild(all).build, "relaxed");
+  assert.equal(chooseBuild(plain).build, "simd128");
+  assert.match(chooseBuild(plain).why[0], /no relaxed SIMD/);
+  assert.equal(chooseBuild(all, { kernel: "simd128" }).build, "simd128");
+  assert.equal(chooseBuild(all, { kernel: "simd128", isolated: true, cores: 2 }).build, "simd128-threads");
+  assert.throws(() => chooseBuild(none), { code: "unsupported_browser" });
+  assert.throws(() => chooseBuild(plain, { kernel: "relaxed" }), { code: "unsupported_browser" });
+});
+
+test("threads follow the option, isolation and the cores, and say why", () => {
+  const can = { simd128: true, relaxed: true, threads: true };
+  const isolated = { isolated: true, cores: 8 };
+  for (const [cores, threads] of [[1, 1], [2, 2], [3, 3], [4, 4], [6, 4], [8, 4], [12, 6], [16, 8], [64, 8]]) {
+    const choice = chooseBuild(can, { isolated: true, cores });
+    assert.equal(choice.threads, threads, `${cores} cores`);
+    assert.equal(choice.build, threads > 1 ? "relaxed-threads" : "relaxed");
+    assert.match(choice.why[1], new RegExp(`^threads ${threads}: .*core`));
+  }
+  assert.deepEqual(chooseBuild(can, { ...isolated, threads: 3 }).why[1], "threads 3: asked for by option");
+  for (const [choice, reason] of [
+    [chooseBuild(can, { ...isolated, threads: 1 }), /asked for/],
+    [chooseBuild(can, { cores: 8, threads: 4 }), /not cross-origin isolated/],
+    [chooseBuild(can, { cores: 8 }), /not cross-origin isolated/],
+    [chooseBuild({ ...can, threads: false }, isolated), /has no threads/],
+    [onOneThread(chooseBuild(can, isolated), "no memory"), /: no memory$/],
+  ]) {
+    assert.equal(choice.build, "relaxed");
+    assert.equal(choice.threads, 1);
+    assert.match(choice.why[1], reason);
+    assert.equal(choice.why.length, 2);
+  }
 });
 
 test("model arguments", () => {
