@@ -29,21 +29,39 @@ const SPINS: u32 = if cfg!(target_arch = "wasm32") {
 struct Job<'a> {
     work: &'a (dyn Fn(Range<usize>) + Sync),
     total: usize,
-    step: usize,
+    grain: usize,
+    /// What a thread takes is this part of what is left.
+    share: usize,
     next: AtomicUsize,
 }
 
 impl Job<'_> {
+    /// Computes ranges until none is left.
+    // Never inlined: V8 exchanges a function for its optimized code when it is called, and a worker's loop is called once.
+    #[inline(never)]
     fn run(&self) {
-        let Self {
-            work, total, step, ..
-        } = *self;
+        while let Some(range) = self.take() {
+            (self.work)(range);
+        }
+    }
+
+    /// Large ranges first, since taking one costs a trip between cores, and small ones last, so that all threads
+    /// end together.
+    fn take(&self) -> Option<Range<usize>> {
+        let mut start = self.next.load(Ordering::Relaxed);
         loop {
-            let start = self.next.fetch_add(step, Ordering::Relaxed);
-            if start >= total {
-                return;
+            if start >= self.total {
+                return None;
             }
-            work(start..(start + step).min(total));
+            let left = self.total - start;
+            let end = start + (left / self.share).max(self.grain).min(left);
+            match self
+                .next
+                .compare_exchange_weak(start, end, Ordering::Relaxed, Ordering::Relaxed)
+            {
+                Ok(_) => return Some(start..end),
+                Err(now) => start = now,
+            }
         }
     }
 }
@@ -217,11 +235,11 @@ pub(super) fn for_ranges(total: usize, grain: usize, work: impl Fn(Range<usize>)
         Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
         Err(TryLockError::WouldBlock) => return work(0..total),
     };
-    let parts = 4 * (active + 1);
     let job = Job {
         work: &work,
         total,
-        step: total.div_ceil(parts).max(grain),
+        grain,
+        share: 2 * (active + 1),
         next: AtomicUsize::new(0),
     };
     POOL.job
@@ -302,7 +320,6 @@ mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::sync::atomic::AtomicU8;
     use std::thread;
-    use std::time::Duration;
 
     /// The pool is the process's, so tests take turns.
     fn exclusive() -> MutexGuard<'static, ()> {
@@ -329,7 +346,8 @@ mod tests {
             for job in 0..2_000 {
                 covers_once(job % 70, 1 + job % 5);
                 if job % 500 == 0 {
-                    thread::sleep(Duration::from_millis(2));
+                    // Long enough for the workers to fall asleep.
+                    (0..10 * SPINS).for_each(|_| std::hint::spin_loop());
                 }
             }
         }
