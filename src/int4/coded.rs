@@ -18,7 +18,7 @@
 
 use super::columns::{Columns, Context, PADDING, TABLES, class, magnitude};
 use super::packed::PackedMatrix;
-use super::rans::{Decoder, Encoder, LANES, RUN, Run, Shares, Table};
+use super::rans::{Decoder, Encoder, LANES, RUN, Run, Shares, Slots, Table};
 use super::stored::{CodeBits, StoredRow};
 use crate::error::{Error, Result};
 use crate::kernels::{GROUP, PANEL, panels};
@@ -83,6 +83,9 @@ pub fn decode(mut data: &[u8], bits: CodeBits, rows: usize, cols: usize) -> Resu
     }
     tables.push(Table::new(&Shares::certain()));
     let (kinds, codes) = tables.split_at(KINDS);
+    // A power of two of them, so that no look-up has to be checked.
+    let codes: [&Slots; 2 * TABLES] =
+        std::array::from_fn(|table| codes[table.min(PADDING)].slots());
     let model = Model::read(&mut data, bits, cols)?;
     // First what takes most: where it does not fit, that is an error and no abort.
     let mut matrix = PackedMatrix::zeros(bits.width(), rows, cols)?;
@@ -104,7 +107,7 @@ pub fn decode(mut data: &[u8], bits: CodeBits, rows: usize, cols: usize) -> Resu
                 match &model {
                     Model::Zeros => {
                         let tables = std::array::from_fn(|lane| {
-                            &codes[row(lane).map_or(PADDING, |row| numbers.zero_class(row, g))]
+                            codes[row(lane).map_or(PADDING, |row| numbers.zero_class(row, g))]
                         });
                         decoder.run(|run| nibbles(run, tables, half, to.codes));
                     }
@@ -114,7 +117,7 @@ pub fn decode(mut data: &[u8], bits: CodeBits, rows: usize, cols: usize) -> Resu
                                 .map_or(&padding[..], |row| columns.row(numbers.classes[row]));
                             row[g * GROUP..].first_chunk().expect("a group of columns")
                         });
-                        decoder.run(|run| bytes(run, codes, contexts, half, to.codes));
+                        decoder.run(|run| bytes(run, &codes, contexts, half, to.codes));
                     }
                 }
             }
@@ -126,25 +129,33 @@ pub fn decode(mut data: &[u8], bits: CodeBits, rows: usize, cols: usize) -> Resu
 
 const _: () = assert!(RUN == LANES * GROUP, "a group of every lane is a run");
 
-/// Four rows' codes of four bits, each row by its own table: eight columns are one word.
+/// Four rows' codes of four bits, each row by its own table. Eight columns are one word of a row
+/// ([`CodeWidth::place`](crate::kernels::CodeWidth::place)), the first four in the low nibbles.
+///
+/// Codes are stored byte by byte: where eight shifts put a word together, compilers make vectors of them, and moving every
+/// symbol into one costs more than all stores.
 #[inline(always)]
-fn nibbles(run: &mut Run, tables: [&Table; LANES], half: usize, to: &mut [u8]) {
+fn nibbles(run: &mut Run, tables: [&Slots; LANES], half: usize, to: &mut [u8]) {
     for to in to.chunks_exact_mut(4 * PANEL) {
-        let mut words = [0u32; LANES];
-        for c in 0..8 {
-            for (word, symbol) in words.iter_mut().zip(run.take(tables)) {
-                *word |= u32::from(symbol) << (8 * (c % 4) + c / 4 * 4);
+        let to: &mut [u8; 4 * LANES] = half_of(to, half);
+        for c in 0..4 {
+            for (lane, symbol) in run.take(tables).into_iter().enumerate() {
+                to[4 * lane + c] = symbol;
             }
         }
-        store(to, half, words);
+        for c in 0..4 {
+            for (lane, symbol) in run.take(tables).into_iter().enumerate() {
+                to[4 * lane + c] |= symbol << 4;
+            }
+        }
     }
 }
 
-/// Four rows' codes of six bits, each by the context of its row and column: four columns are one word.
+/// Four rows' codes of six bits, each by the context of its row and column. Four columns are one word of a row.
 #[inline(always)]
 fn bytes(
     run: &mut Run,
-    tables: &[Table],
+    tables: &[&Slots; 2 * TABLES],
     contexts: [&[Context; GROUP]; LANES],
     half: usize,
     to: &mut [u8],
@@ -153,14 +164,24 @@ fn bytes(
         let mut words = [0u32; LANES];
         for c in 0..4 {
             let now = contexts.map(|row| row[(4 * quad + c) % GROUP]);
-            let symbols = run.take(now.map(|at| &tables[usize::from(at.table)]));
+            let symbols = run.take(now.map(|at| tables[usize::from(at.table) % (2 * TABLES)]));
             for ((word, symbol), at) in words.iter_mut().zip(symbols).zip(now) {
                 let code = symbol.wrapping_add(at.mean) & CodeBits::Six.max_code();
                 *word |= u32::from(code) << (8 * c);
             }
         }
-        store(to, half, words);
+        let to = half_of(to, half).as_chunks_mut().0;
+        for (to, word) in to.iter_mut().zip(words) {
+            *to = word.to_le_bytes();
+        }
     }
+}
+
+/// Four rows' part of a panel's words.
+#[inline(always)]
+fn half_of(words: &mut [u8], half: usize) -> &mut [u8; 4 * LANES] {
+    let half = words[half * 4 * LANES..].first_chunk_mut();
+    half.expect("a panel of two halves")
 }
 
 /// Everything but the codes, by kind.
@@ -182,7 +203,7 @@ impl Numbers {
         cols: usize,
     ) -> Self {
         let per_row = cols / GROUP;
-        let mut take = |kind: usize, n: usize| decoder.symbols(&kinds[kind], n).collect();
+        let mut take = |kind: usize, n: usize| decoder.symbols(&kinds[kind], n);
         Self {
             per_row,
             row_scales: [SCALE_HIGH, SCALE_LOW].map(|kind| take(kind, rows)),
@@ -225,15 +246,6 @@ impl Numbers {
     fn zero_class(&self, row: usize, g: usize) -> usize {
         let at = row * self.per_row + g;
         zero_class(self.scales[at], self.minima[at] as i8, self.step(row))
-    }
-}
-
-/// Puts four rows' words where [`CodeWidth::place`](crate::kernels::CodeWidth::place) wants them.
-#[inline(always)]
-fn store(to: &mut [u8], half: usize, words: [u32; LANES]) {
-    let to = &mut to[half * 4 * LANES..][..4 * LANES];
-    for (to, word) in to.as_chunks_mut().0.iter_mut().zip(words) {
-        *to = word.to_le_bytes();
     }
 }
 

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 const SLOT_BITS: u32 = 12;
 const SLOTS: usize = 1 << SLOT_BITS;
 /// States stay at or above this.
-const LOW: u32 = 1 << 16;
+const LOW: u64 = 1 << 16;
 /// States, and symbols that are decoded at once.
 pub(super) const LANES: usize = 4;
 
@@ -125,10 +125,16 @@ impl Shares {
 
 /// What decoding asks: each slot's symbol (low 8 bits), the slot's place among the symbol's (12), and the symbol's
 /// share less one (12).
-#[derive(Clone)]
-pub(super) struct Table(Box<[u32; SLOTS]>);
+pub(super) type Slots = [u32; SLOTS];
+
+/// A table, for decoding.
+pub(super) struct Table(Box<Slots>);
 
 impl Table {
+    pub fn slots(&self) -> &Slots {
+        &self.0
+    }
+
     pub fn new(shares: &Shares) -> Self {
         let mut slots = Box::new([0; SLOTS]);
         let mut to = slots.iter_mut();
@@ -145,16 +151,16 @@ impl Table {
 pub(super) struct Encoder<'a> {
     shares: &'a [Shares],
     /// For each table, the slot at which each symbol begins.
-    starts: Vec<Vec<u32>>,
+    starts: Vec<Vec<u64>>,
     symbols: Vec<(u8, u8)>,
 }
 
 impl<'a> Encoder<'a> {
     pub fn new(shares: &'a [Shares]) -> Self {
         let starts = |shares: &Shares| {
-            let begin = |at: &mut u32, &share: &u16| {
+            let begin = |at: &mut u64, &share: &u16| {
                 let start = *at;
-                *at += u32::from(share);
+                *at += u64::from(share);
                 Some(start)
             };
             shares.0.iter().scan(0, begin).collect()
@@ -177,16 +183,18 @@ impl<'a> Encoder<'a> {
         let mut words: Vec<u16> = Vec::new();
         for (i, &(table, symbol)) in self.symbols.iter().enumerate().rev() {
             let (table, symbol) = (usize::from(table), usize::from(symbol));
-            let share = u32::from(self.shares[table].0[symbol]);
+            let share = u64::from(self.shares[table].0[symbol]);
             let state = &mut states[i % LANES];
-            if u64::from(*state) >= u64::from(share) << (32 - SLOT_BITS) {
+            if *state >= share << (32 - SLOT_BITS) {
                 words.push(*state as u16);
                 *state >>= 16;
             }
             let quotient = *state / share;
             *state = (quotient << SLOT_BITS) + *state % share + self.starts[table][symbol];
         }
-        let states = states.iter().flat_map(|state| state.to_le_bytes());
+        let states = states
+            .iter()
+            .flat_map(|&state| (state as u32).to_le_bytes());
         let words = words.iter().rev().flat_map(|word| word.to_le_bytes());
         states.chain(words).collect()
     }
@@ -197,7 +205,9 @@ pub(super) const RUN: usize = 128;
 
 /// Takes symbols from what [`Encoder::finish`] wrote.
 pub(super) struct Decoder<'a> {
-    states: [u32; LANES],
+    /// Below 2³². Wider than that, because vectors have no product of such numbers: compilers would put the four states
+    /// into one, and take them out again for every look-up.
+    states: [u64; LANES],
     words: &'a [[u8; 2]],
     /// Words taken; past the end there are zeros.
     position: usize,
@@ -221,7 +231,7 @@ impl<'a> Decoder<'a> {
         tail[..words.len() - tail_start].copy_from_slice(&words[tail_start..]);
         let mut lanes = [0; LANES];
         for (lane, bytes) in lanes.iter_mut().zip(states.as_chunks().0) {
-            *lane = u32::from_le_bytes(*bytes);
+            *lane = u32::from_le_bytes(*bytes).into();
         }
         Ok(Self {
             states: lanes,
@@ -254,12 +264,17 @@ impl<'a> Decoder<'a> {
     }
 
     /// `n` symbols, all with one table.
-    pub fn symbols(&mut self, table: &Table, n: usize) -> impl Iterator<Item = u8> {
-        (0..n.div_ceil(LANES)).flat_map(move |i| {
-            let symbols = self.run(|run| run.take([table; LANES]));
-            let left = (n - i * LANES).min(LANES);
-            symbols.into_iter().take(left)
-        })
+    pub fn symbols(&mut self, table: &Table, n: usize) -> Vec<u8> {
+        let mut symbols = vec![0; n.next_multiple_of(LANES)];
+        for symbols in symbols.chunks_mut(RUN) {
+            self.run(|run| {
+                for symbols in symbols.as_chunks_mut().0 {
+                    *symbols = run.take([table.slots(); LANES]);
+                }
+            });
+        }
+        symbols.truncate(n);
+        symbols
     }
 
     /// Says that all symbols are taken.
@@ -277,30 +292,33 @@ impl<'a> Decoder<'a> {
 
 /// A stretch of decoding with everything in registers.
 pub(super) struct Run<'a> {
-    states: [u32; LANES],
+    states: [u64; LANES],
     window: &'a [[u8; 2]; RUN],
     taken: usize,
 }
 
 impl Run<'_> {
-    /// The next four symbols, each by its own table.
+    /// The next symbol of each lane, each by its own table.
     #[inline(always)]
-    pub fn take(&mut self, tables: [&Table; LANES]) -> [u8; LANES] {
+    pub fn take(&mut self, tables: [&Slots; LANES]) -> [u8; LANES] {
         let mut symbols = [0; LANES];
-        for ((state, table), symbol) in self.states.iter_mut().zip(tables).zip(&mut symbols) {
-            let slot = table.0[*state as usize % SLOTS];
-            *symbol = slot as u8;
-            let high = *state >> SLOT_BITS;
-            // No overflow: the product is below 2²⁰ · 2¹² and leaves room for a place among 4,096.
-            let next = high * (slot >> 20) + high + (slot >> 8) % SLOTS as u32;
-            let word = u16::from_le_bytes(self.window[self.taken % RUN]);
-            let low = next < LOW;
-            *state = if low {
-                next << 16 | u32::from(word)
-            } else {
-                next
-            };
-            self.taken += usize::from(low);
+        for first in (0..LANES).step_by(4) {
+            // All words that four lanes could want: what they really take is known too late to load it.
+            let words = self.window.get(self.taken..).and_then(<[_]>::first_chunk);
+            let [a, b, c, d] = *words.unwrap_or(&[[0; 2]; 4]);
+            let mut words = u64::from_le_bytes([a[0], a[1], b[0], b[1], c[0], c[1], d[0], d[1]]);
+            for lane in first..first + 4 {
+                let state = self.states[lane];
+                let slot = u64::from(tables[lane][state as usize % SLOTS]);
+                symbols[lane] = slot as u8;
+                let high = state >> SLOT_BITS;
+                let next = high * (slot >> 20) + high + (slot >> 8) % SLOTS as u64;
+                let low = next < LOW;
+                let with_word = next << 16 | words & 0xffff;
+                self.states[lane] = if low { with_word } else { next };
+                words = if low { words >> 16 } else { words };
+                self.taken += usize::from(low);
+            }
         }
         symbols
     }
@@ -351,7 +369,7 @@ mod tests {
         let mut decoder = Decoder::new(data)?;
         let mut out = Vec::new();
         for lanes in symbols.chunks(LANES) {
-            let tables = std::array::from_fn(|i| &tables[lanes[i].0]);
+            let tables = std::array::from_fn(|i| tables[lanes[i].0].slots());
             out.extend(decoder.run(|run| run.take(tables)));
         }
         decoder.finish()?;
