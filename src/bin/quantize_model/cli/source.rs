@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use smollm_web::loader::{
     CheckpointTexts, LoadOptions, LoadedModel, Loader, ModelTexts, texts_of_gguf,
 };
+use smollm_web::model::Precision;
 use smollm_web::weights::pack::FileEntry;
 use smollm_web::weights::safetensors::shard_names;
 use smollm_web::weights::{
@@ -38,9 +39,12 @@ pub fn read(path: &Path, sink: &mut dyn TensorSink) -> Result<SourceModel> {
     }
 }
 
-/// The model, to run it.
+/// The model, to run it. Float weights are held in eight bits: large models would not fit otherwise.
 pub fn load(path: &Path) -> Result<LoadedModel> {
-    let options = LoadOptions::default();
+    let options = LoadOptions {
+        precision: Precision::Int8,
+        ..LoadOptions::default()
+    };
     let at = |e: Error| e.at(path.display());
     if !path.is_dir() {
         let mut loader = Loader::gguf(options);
