@@ -14,7 +14,7 @@ export const QUICK_PROMPTS = [16, 128];
 const GENERATE = 24;
 
 /** An engine that would need longer for a prompt reads it once, for decode behind it … */
-const FRESH_SECONDS = 5;
+const FRESH_SECONDS = 8;
 /** … and one that would need even longer leaves it out. */
 const KEPT_SECONDS = 40;
 
