@@ -55,7 +55,8 @@ export async function measure({ quick, parts, browser: name }, paths, argv) {
       say("a first visit");
       record.visit = await measureVisit(browser, serve);
     }
-    const engines = await openEngines(configurations(parts, os.cpus().length), { browser, url: lab.url, paths });
+    const { engines, leftOut } = await openEngines(configurations(parts, os.cpus().length), { browser, url: lab.url, paths });
+    record.leftOut = leftOut;
     if (engines.length > 0) {
       const tasks = await runTasks(engines, { prompts: quick ? QUICK_PROMPTS : PROMPTS, rounds, ...await prompt(paths), say });
       if (parts.has("turn")) {
@@ -80,22 +81,32 @@ export async function measure({ quick, parts, browser: name }, paths, argv) {
 }
 
 /**
+ * One engine that cannot be had is no reason to measure none: it is left out, and the record says why.
+ *
  * @param {import("./engines.mjs").Configuration[]} wanted
  * @param {{ browser: import("./browser.mjs").Browser, url: string, paths: Record<string, string> }} place
  */
 async function openEngines(wanted, place) {
   const engines = [];
+  /** @type {{ id: string, why: string }[]} */
+  const leftOut = [];
   for (const configuration of wanted) {
-    const engine = await openEngine(configuration, place);
-    if (Number(engine.info.threads) !== configuration.threads) {
-      say(`${configuration.label}: left out with ${configuration.threads} threads, it runs on ${engine.info.threads}`);
-      await engine.close();
-      continue;
+    const { id, label, threads } = configuration;
+    let why = "";
+    try {
+      const engine = await openEngine(configuration, place);
+      if (Number(engine.info.threads) === threads) engines.push(engine);
+      else {
+        why = `it runs on ${engine.info.threads} threads`;
+        await engine.close();
+      }
+    } catch (error) {
+      why = String(error);
     }
-    say(`${configuration.label}, threads ${configuration.threads}: loaded`);
-    engines.push(engine);
+    if (why) leftOut.push({ id, why });
+    say(`${label}, threads ${threads}: ${why ? `left out: ${why}` : "loaded"}`);
   }
-  return engines;
+  return { engines, leftOut };
 }
 
 /** The fixed text, and its token ids as our own tokenizer sees them. @param {Record<string, string>} paths */

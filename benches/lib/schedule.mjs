@@ -16,7 +16,7 @@ const GENERATE = 24;
 /** An engine that would need longer for a prompt reads it once, for decode behind it … */
 const FRESH_SECONDS = 8;
 /** … and one that would need even longer leaves it out. */
-const KEPT_SECONDS = 40;
+const KEPT_SECONDS = 25;
 
 /**
  * @typedef {{ mode: "fresh" | "kept", runs: import("./engines.mjs").Run[] }} Task what a prompt came to;

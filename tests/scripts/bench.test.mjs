@@ -72,7 +72,7 @@ test("engines take turns, and a slow one reads a long prompt once or not at all"
       return { prefilled: prompt, prefillMs: (prompt * 1000) / speed, decoded: 24, decodeMs: 240, kept: keep };
     },
   });
-  const tasks = await runTasks([engine("fast", 1000, true), engine("slow", 30, true), engine("slower", 30, false)],
+  const tasks = await runTasks([engine("fast", 1000, true), engine("slow", 50, true), engine("slower", 50, false)],
     { prompts: [16, 1024], rounds: 3, text: "x".repeat(4096), ids: Array(1024).fill(7), say: () => {} });
   assert.deepEqual(order.slice(3, 6), ["slow", "slower", "fast"]);
   assert.equal(tasks.fast[1024].mode, "fresh");
