@@ -71,6 +71,8 @@ fn same_bits_everywhere(what: &str, f: impl Fn() -> Vec<f32>) -> Vec<f32> {
     scalar
 }
 
+const WIDTHS: [CodeWidth; 3] = [CodeWidth::Nibble, CodeWidth::Six, CodeWidth::Byte];
+
 const SHAPES: [(usize, usize, usize); 6] = [
     (8, 64, 1),
     (16, 96, 3),
@@ -82,7 +84,7 @@ const SHAPES: [(usize, usize, usize); 6] = [
 
 #[test]
 fn packed_matmul_is_the_same_everywhere_and_right() {
-    for width in [CodeWidth::Nibble, CodeWidth::Byte] {
+    for width in WIDTHS {
         for (rows, cols, tokens) in SHAPES {
             let m = packed(width, rows, cols);
             let x = numbers(99, tokens * cols);
@@ -127,7 +129,7 @@ fn packed_matmul_is_the_same_everywhere_and_right() {
 #[test]
 fn a_batch_is_the_same_as_its_tokens_alone() {
     let _turn = exclusive();
-    for width in [CodeWidth::Nibble, CodeWidth::Byte] {
+    for width in WIDTHS {
         for (rows, cols, tokens) in SHAPES {
             let m = packed(width, rows, cols);
             let x = numbers(5, tokens * cols);
@@ -147,7 +149,7 @@ fn a_batch_is_the_same_as_its_tokens_alone() {
 #[test]
 fn the_largest_sums_do_not_overflow() {
     // Every code, scale, offset and activation at its limit.
-    for width in [CodeWidth::Nibble, CodeWidth::Byte] {
+    for width in WIDTHS {
         let cols = 128;
         let mut m = PackedMatrix::zeros(width, 8, cols).unwrap();
         for (row, sign) in (0..8).zip([1i16, -1].into_iter().cycle()) {

@@ -230,7 +230,7 @@ mod tests {
 
     #[test]
     fn rows_come_back_as_they_were_set() {
-        for width in [CodeWidth::Nibble, CodeWidth::Byte] {
+        for width in [CodeWidth::Nibble, CodeWidth::Six, CodeWidth::Byte] {
             for (rows, cols) in [(8, 64), (11, 96), (1, 32)] {
                 let mut m = PackedMatrix::zeros(width, rows, cols).unwrap();
                 let group = |r: usize, g: usize| Group {

@@ -3,7 +3,7 @@
 use super::packed::Group;
 use crate::kernels::{CodeWidth, GROUP};
 
-/// Bits of a stored code's range; it takes fewer once it is coded. In memory it takes four or eight
+/// Bits of a stored code's range; it takes fewer once it is coded. In memory it takes half a byte or a byte
 /// ([`CodeBits::width`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CodeBits {
@@ -34,7 +34,7 @@ impl CodeBits {
     pub const fn width(self) -> CodeWidth {
         match self {
             Self::Four => CodeWidth::Nibble,
-            Self::Six => CodeWidth::Byte,
+            Self::Six => CodeWidth::Six,
         }
     }
 

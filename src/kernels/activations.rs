@@ -1,4 +1,5 @@
-//! Activations as int8, in groups of 32 columns with one float scale each.
+//! Activations as int8, in groups of 32 columns with one float scale each, in the order in which the matrix
+//! kernels' register tiles read them.
 
 use super::backend::dispatch;
 use super::layout::GROUP;
@@ -6,23 +7,29 @@ use super::simd::{Simd, max_lane};
 
 /// Quads of four activations in one group.
 pub(super) const GROUP_QUADS: usize = GROUP / 4;
-/// The widest quad of any back end, in bytes.
-const MAX_QUAD_BYTES: usize = 8;
+/// The widest quad of any back end, in words of 32 bits.
+const MAX_QUAD_WORDS: usize = 2;
+
+/// Tokens that a register tile multiplies at once: eight 128-bit accumulators, four quads and a vector of weights.
+/// Six tokens would just fit in sixteen registers, but compilers for wasm then spill accumulators.
+pub(super) const MAX_TILE: usize = 4;
 
 /// Quantized activations (tokens, cols): `x ≈ scale · q`, q in -127..=127, scale = max |x| / 127 a group.
-/// The buffers are reused from call to call.
+/// The buffer is reused from call to call.
+///
+/// Tokens are cut into tiles ([`Activations::tiles`]). What a tile of T tokens needs of a group lies together:
+///
+/// ```text
+/// quad 0 of each of the T tokens, …, quad 7 of each; T scales (f32); T sums (i16 in 32 bits)
+/// ```
 #[derive(Debug, Default)]
 pub struct Activations {
-    /// (token, group, quad): the back end's own form of four values.
-    pub(super) quads: Vec<u8>,
-    /// (token, group)
-    pub(super) scales: Vec<f32>,
-    /// (token, group): the sum of the group's values, for the weights' offsets.
-    pub(super) sums: Vec<i16>,
+    /// (tile, group, record)
+    words: Vec<u32>,
     pub(super) tokens: usize,
     pub(super) cols: usize,
-    /// Bytes from one token's quads to the next's.
-    pub(super) token_bytes: usize,
+    /// Words a token's share of a record takes.
+    share: usize,
 }
 
 impl Activations {
@@ -32,16 +39,36 @@ impl Activations {
     /// Where `cols` does not divide the length of `x` or is no multiple of 32.
     pub fn quantize(&mut self, x: &[f32], cols: usize) {
         assert!(cols > 0 && cols.is_multiple_of(GROUP) && x.len().is_multiple_of(cols));
-        let groups = cols / GROUP;
         self.tokens = x.len() / cols;
         self.cols = cols;
-        self.quads
-            .resize(self.tokens * groups * GROUP_QUADS * MAX_QUAD_BYTES, 0);
-        self.scales.resize(self.tokens * groups, 0.0);
-        self.sums.resize(self.tokens * groups, 0);
-        // SAFETY: the buffers were just sized for (tokens, groups), with the widest quads.
+        let most = GROUP_QUADS * MAX_QUAD_WORDS + 2;
+        self.words.resize(self.tokens * (cols / GROUP) * most, 0);
+        // SAFETY: the buffer was just sized for the widest quads.
         unsafe { quantize_all(x, self) }
     }
+
+    /// The tiles as (first token, tokens): fours first, then at most one each of two and one.
+    pub(super) fn tiles(tokens: usize) -> impl Iterator<Item = (usize, usize)> {
+        let mut first = 0;
+        std::iter::from_fn(move || {
+            let size = tile_size(tokens - first)?;
+            first += size;
+            Some((first - size, size))
+        })
+    }
+
+    /// The records of the tile that starts with token `first`.
+    #[inline(always)]
+    pub(super) fn tile(&self, first: usize) -> *const u8 {
+        let words = first * (self.cols / GROUP) * self.share;
+        self.words[words..].as_ptr().cast()
+    }
+}
+
+/// The size of the next tile where `left` tokens are left.
+#[inline(always)]
+fn tile_size(left: usize) -> Option<usize> {
+    [MAX_TILE, 2, 1].into_iter().find(|&size| size <= left)
 }
 
 dispatch! {
@@ -49,53 +76,73 @@ dispatch! {
 }
 
 /// # Safety
-/// `to`'s buffers are sized for `to.tokens` rows of `to.cols` columns, with quads of `MAX_QUAD_BYTES`.
+/// `to.words` has room for `to.tokens` rows of `to.cols` columns in records of the widest quads.
 #[inline(always)]
 unsafe fn quantize_with<S: Simd>(x: &[f32], to: &mut Activations) {
+    let share = GROUP_QUADS * S::QUAD_BYTES / 4 + 2;
+    to.share = share;
     let groups = to.cols / GROUP;
-    to.token_bytes = groups * GROUP_QUADS * S::QUAD_BYTES;
-    for (token, row) in x.chunks_exact(to.cols).enumerate() {
-        for (group, values) in row.chunks_exact(GROUP).enumerate() {
-            let cell = token * groups + group;
-            let mut q = [0i8; GROUP];
-            // SAFETY: `values` holds 32 floats.
-            to.scales[cell] = unsafe { quantize_group::<S>(values, &mut q) };
-            to.sums[cell] = q.iter().map(|&v| i16::from(v)).sum();
-            for (i, quad) in q.as_chunks::<4>().0.iter().enumerate() {
-                // SAFETY: quad `i` of this cell lies below tokens · groups · GROUP_QUADS · MAX_QUAD_BYTES.
+    let words = to.words.as_mut_ptr();
+    for (first, size) in Activations::tiles(to.tokens) {
+        let rows = x[first * to.cols..][..size * to.cols].chunks_exact(to.cols);
+        for (lane, row) in rows.enumerate() {
+            for (group, values) in row.chunks_exact(GROUP).enumerate() {
+                // SAFETY: the record lies in the tile that starts at `first`; `values` holds 32 floats.
                 unsafe {
-                    let at = token * to.token_bytes + (group * GROUP_QUADS + i) * S::QUAD_BYTES;
-                    S::store_quad(to.quads.as_mut_ptr().add(at), *quad);
+                    let record = words.add((first * groups + group * size) * share);
+                    let quads = record.cast::<u8>().add(lane * S::QUAD_BYTES);
+                    let (scale, sum) =
+                        quantize_group::<S>(values.as_ptr(), quads, size * S::QUAD_BYTES);
+                    let scales = record.add(size * (share - 2) + lane);
+                    scales.write(scale.to_bits());
+                    // A row's second lane holds its offset a second time: the factor there is zero.
+                    scales.add(size).write(u32::from(sum as u16));
                 }
             }
         }
     }
 }
 
-/// Quantizes a group of 32 and returns its scale.
+/// Quantizes the 32 floats at `x` into quads `stride` bytes apart, and returns their scale and their sum.
+///
+/// # Safety
+/// Both pointers are good for that.
 #[inline(always)]
-unsafe fn quantize_group<S: Simd>(x: &[f32], q: &mut [i8; GROUP]) -> f32 {
-    // SAFETY: every load reads eight floats of a chunk of eight.
+unsafe fn quantize_group<S: Simd>(x: *const f32, quads: *mut u8, stride: usize) -> (f32, i16) {
+    // SAFETY: as said.
     unsafe {
-        let mut largest = S::splat(0.0);
-        for chunk in x.chunks_exact(8) {
-            largest = S::max(S::abs(S::load(chunk.as_ptr())), largest);
-        }
-        let largest = max_lane::<S>(largest);
+        let x = [0, 8, 16, 24].map(|i| S::load(x.add(i)));
+        let low = S::max(S::abs(x[0]), S::abs(x[1]));
+        let high = S::max(S::abs(x[2]), S::abs(x[3]));
+        let largest = max_lane::<S>(S::max(low, high));
         // A group of zeros, or of numbers too small for their inverse, counts as zero.
-        if largest < 1e-30 {
-            return 0.0;
-        }
-        let inverse = S::splat(127.0 / largest);
-        for (chunk, q) in x.chunks_exact(8).zip(q.chunks_exact_mut(8)) {
-            let mut rounded = [0f32; 8];
-            let scaled = S::nearest(S::mul(S::load(chunk.as_ptr()), inverse));
-            S::store(rounded.as_mut_ptr(), scaled);
-            for (q, r) in q.iter_mut().zip(rounded) {
-                // `as` saturates; |r| is at most 127 but for a last-place excess that rounds away.
-                *q = (r as i8).max(-127);
+        let (scale, inverse) = if largest < 1e-30 {
+            (0.0, 0.0)
+        } else {
+            (largest / 127.0, 127.0 / largest)
+        };
+        let inverse = S::splat(inverse);
+        let q = x.map(|x| S::float_to_int(S::mul(x, inverse)));
+        S::store_quads(quads, stride, q);
+        let sum = S::int_add(S::int_add(q[0], q[1]), S::int_add(q[2], q[3]));
+        (scale, S::int_sum(sum) as i16)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tiles_cover_all_tokens_once() {
+        for tokens in 0..40 {
+            let mut next = 0;
+            for (first, size) in Activations::tiles(tokens) {
+                assert_eq!(first, next);
+                assert!((1..=MAX_TILE).contains(&size));
+                next += size;
             }
+            assert_eq!(next, tokens);
         }
-        largest / 127.0
     }
 }

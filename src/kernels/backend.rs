@@ -14,6 +14,8 @@ pub enum Backend {
     Simd128 = 3,
     /// WebAssembly relaxed SIMD (only its deterministic uses).
     RelaxedSimd128 = 4,
+    /// x86-64 with SSSE3.
+    Ssse3 = 5,
 }
 
 impl Backend {
@@ -24,6 +26,7 @@ impl Backend {
             Self::Avx2 => "avx2",
             Self::Simd128 => "simd128",
             Self::RelaxedSimd128 => "relaxed-simd128",
+            Self::Ssse3 => "ssse3",
         }
     }
 }
@@ -34,8 +37,13 @@ static CURRENT: AtomicU8 = AtomicU8::new(0);
 /// The back ends that run here, the fastest first.
 pub fn available() -> &'static [Backend] {
     #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("avx2") {
-        return &[Backend::Avx2, Backend::Scalar];
+    {
+        if std::arch::is_x86_feature_detected!("avx2") {
+            return &[Backend::Avx2, Backend::Ssse3, Backend::Scalar];
+        }
+        if std::arch::is_x86_feature_detected!("ssse3") {
+            return &[Backend::Ssse3, Backend::Scalar];
+        }
     }
     #[cfg(all(
         target_arch = "wasm32",
@@ -60,6 +68,7 @@ pub fn current() -> Backend {
         2 => Backend::Avx2,
         3 => Backend::Simd128,
         4 => Backend::RelaxedSimd128,
+        5 => Backend::Ssse3,
         _ => {
             let best = available()[0];
             CURRENT.store(best as u8, Ordering::Relaxed);
@@ -101,17 +110,26 @@ macro_rules! dispatch {
                     // SAFETY: `current` is Avx2 only where the processor has it (`available`).
                     unsafe { go($($arg),*) }
                 }
+                #[cfg(target_arch = "x86_64")]
+                Backend::Ssse3 => {
+                    #[target_feature(enable = "ssse3")]
+                    unsafe fn go($($arg: $ty),*) {
+                        unsafe { $generic::<$crate::kernels::x86::Ssse3>($($arg),*) }
+                    }
+                    // SAFETY: `current` is Ssse3 only where the processor has it (`available`).
+                    unsafe { go($($arg),*) }
+                }
                 #[cfg(all(target_arch = "wasm32", target_feature = "simd128", feature = "relaxed"))]
                 Backend::RelaxedSimd128 => {
                     #[target_feature(enable = "relaxed-simd")]
                     unsafe fn go($($arg: $ty),*) {
-                        unsafe { $generic::<$crate::kernels::wasm::Wasm>($($arg),*) }
+                        unsafe { $generic::<$crate::kernels::wasm::Wasm<$crate::kernels::wasm::Relaxed>>($($arg),*) }
                     }
                     // SAFETY: a module with these instructions only validates where they exist.
                     unsafe { go($($arg),*) }
                 }
                 #[cfg(all(target_arch = "wasm32", target_feature = "simd128", not(feature = "relaxed")))]
-                Backend::Simd128 => unsafe { $generic::<$crate::kernels::wasm::Wasm>($($arg),*) },
+                Backend::Simd128 => unsafe { $generic::<$crate::kernels::wasm::Wasm<$crate::kernels::wasm::Fixed>>($($arg),*) },
                 _ => unsafe { $generic::<$crate::kernels::scalar::Scalar>($($arg),*) },
             }
         }

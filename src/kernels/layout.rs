@@ -6,7 +6,7 @@
 //! w[r][c] = row_scales[r] · (scales[r][c / 32] · codes[r][c] + offsets[r][c / 32])
 //! ```
 //!
-//! with codes 0..=15 ([`CodeWidth::Nibble`]) or 0..=255 ([`CodeWidth::Byte`]), scales 0..=255, offsets i16.
+//! with codes 0..=15 ([`CodeWidth::Nibble`]), 0..=63 ([`CodeWidth::Six`]) or 0..=255 ([`CodeWidth::Byte`]), scales 0..=255, offsets i16.
 //! Everything but the row scale is an integer, so a group's dot product with int8 activations is exact.
 
 /// Rows a panel.
@@ -14,11 +14,14 @@ pub const PANEL: usize = 8;
 /// Columns that share a scale and an offset, and in activations a scale.
 pub const GROUP: usize = 32;
 
-/// Bits a code takes in memory.
+/// What codes there are, and how they lie in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CodeWidth {
     /// Two codes of 0..=15 a byte: the low nibble is for columns 8b..8b+4, the high one for 8b+4..8b+8.
     Nibble,
+    /// One code of 0..=63 a byte: a quarter more memory than six bits need, but nothing to unpack, and products
+    /// whose sums fit 16 bits.
+    Six,
     /// One code of 0..=255 a byte.
     Byte,
 }
@@ -28,6 +31,7 @@ impl CodeWidth {
     pub const fn max_code(self) -> u8 {
         match self {
             Self::Nibble => 15,
+            Self::Six => 63,
             Self::Byte => 255,
         }
     }
@@ -36,7 +40,7 @@ impl CodeWidth {
     pub const fn group_bytes(self) -> usize {
         match self {
             Self::Nibble => PANEL * GROUP / 2,
-            Self::Byte => PANEL * GROUP,
+            Self::Six | Self::Byte => PANEL * GROUP,
         }
     }
 
@@ -44,7 +48,7 @@ impl CodeWidth {
     pub const fn place(self, r: usize, c: usize) -> (usize, u32) {
         match self {
             Self::Nibble => ((c / 8) * 32 + r * 4 + c % 4, ((c / 4) % 2 * 4) as u32),
-            Self::Byte => ((c / 4) * 32 + r * 4 + c % 4, 0),
+            Self::Six | Self::Byte => ((c / 4) * 32 + r * 4 + c % 4, 0),
         }
     }
 }

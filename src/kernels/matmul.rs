@@ -9,7 +9,7 @@
 //!
 //! `i[g]` is an exact i32 (at most 32 · 127 · (255 · 255 + 32,767) < 2^29), so every tile shape gives the same bits.
 
-use super::activations::{Activations, GROUP_QUADS};
+use super::activations::{Activations, GROUP_QUADS, MAX_TILE};
 use super::backend::dispatch;
 use super::layout::{CodeWidth, GROUP, PANEL, PackedView, panels};
 use super::pool;
@@ -17,8 +17,8 @@ use super::simd::Simd;
 use std::cell::RefCell;
 use std::ops::Range;
 
-/// Tokens a register tile: four accumulators of two 128-bit registers, the weights and a quad fit into sixteen.
-const TILE: usize = 4;
+/// From so many tokens on, nibbles are unpacked once a panel instead of once a tile.
+const UNPACK_FROM: usize = 4;
 
 /// `dst[t][r] = Σ_c w[r][c] · a[t][c]`, dst (tokens, rows).
 ///
@@ -52,6 +52,18 @@ thread_local! {
     static UNPACKED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
+/// How a tile finds its codes.
+mod source {
+    /// Two codes a byte.
+    pub const NIBBLES: u8 = 0;
+    /// Nibbles, unpacked into `Simd::Codes`.
+    pub const UNPACKED: u8 = 1;
+    /// A byte each, 0..=63.
+    pub const SIX: u8 = 2;
+    /// A byte each, 0..=255.
+    pub const BYTES: u8 = 3;
+}
+
 /// # Safety
 /// `w.check()` passed, the columns agree, `dst` holds (tokens, rows), `range` lies within the panels.
 #[inline(always)]
@@ -66,27 +78,30 @@ unsafe fn multiply_with<S: Simd>(
         match w.width {
             CodeWidth::Byte => {
                 for panel in range {
-                    let p = Panel::new(w, panel);
-                    all_tokens::<S, false, true>(p, a, dst, w.rows);
+                    all_tokens::<S, { source::BYTES }>(Panel::new(w, panel), a, dst, w.rows);
                 }
             }
-            CodeWidth::Nibble if a.tokens < TILE => {
+            CodeWidth::Six => {
                 for panel in range {
-                    let p = Panel::new(w, panel);
-                    all_tokens::<S, true, false>(p, a, dst, w.rows);
+                    all_tokens::<S, { source::SIX }>(Panel::new(w, panel), a, dst, w.rows);
+                }
+            }
+            CodeWidth::Nibble if a.tokens < UNPACK_FROM => {
+                for panel in range {
+                    all_tokens::<S, { source::NIBBLES }>(Panel::new(w, panel), a, dst, w.rows);
                 }
             }
             CodeWidth::Nibble => {
                 // Taken and put back: a closure of `with` would not be compiled for the back end's instructions.
-                let mut bytes = UNPACKED.take();
-                bytes.resize(w.cols / GROUP * CodeWidth::Byte.group_bytes(), 0);
+                let mut codes = UNPACKED.take();
+                codes.resize(w.cols / GROUP * GROUP_QUADS * S::CODES_BYTES, 0);
                 for panel in range {
                     let mut p = Panel::new(w, panel);
-                    unpack::<S>(p.codes, &mut bytes);
-                    p.codes = bytes.as_ptr();
-                    all_tokens::<S, false, false>(p, a, dst, w.rows);
+                    unpack::<S>(p, &mut codes);
+                    p.codes = codes.as_ptr();
+                    all_tokens::<S, { source::UNPACKED }>(p, a, dst, w.rows);
                 }
-                UNPACKED.set(bytes);
+                UNPACKED.set(codes);
             }
         }
     }
@@ -97,6 +112,7 @@ unsafe fn multiply_with<S: Simd>(
 struct Panel {
     index: usize,
     groups: usize,
+    steps: usize,
     codes: *const u8,
     scales: *const u8,
     offsets: *const i16,
@@ -115,6 +131,7 @@ impl Panel {
             Self {
                 index,
                 groups,
+                steps: std::hint::black_box(GROUP_QUADS - 1),
                 codes: w.codes.as_ptr().add(cell * w.width.group_bytes()),
                 scales: w.scales.as_ptr().add(cell * PANEL),
                 offsets: w.offsets.as_ptr().add(cell * PANEL),
@@ -124,18 +141,20 @@ impl Panel {
     }
 }
 
-/// Spreads a panel's nibbles to bytes, 32 bytes to 64.
+/// Unpacks a panel's nibbles, 32 bytes to two times 32 codes.
 ///
 /// # Safety
-/// `codes` is a nibble panel of as many groups as `bytes` has room for.
+/// `p` is a panel of nibbles, and `codes` has room for its groups.
 #[inline(always)]
-unsafe fn unpack<S: Simd>(codes: *const u8, bytes: &mut [u8]) {
-    for (i, pair) in bytes.chunks_exact_mut(64).enumerate() {
-        // SAFETY: the panel holds half as many bytes as `bytes`.
+unsafe fn unpack<S: Simd>(p: Panel, codes: &mut [u8]) {
+    let to = codes.as_mut_ptr();
+    for i in 0..p.groups * GROUP_QUADS / 2 {
+        // SAFETY: as said.
         unsafe {
-            let v = S::load_bytes(codes.add(32 * i));
-            S::store_bytes(pair.as_mut_ptr(), S::low_nibbles(v));
-            S::store_bytes(pair.as_mut_ptr().add(32), S::high_nibbles(v));
+            let v = S::load_bytes(p.codes.add(32 * i));
+            let to = to.add(2 * i * S::CODES_BYTES);
+            S::store_codes(to, S::low_codes(v));
+            S::store_codes(to.add(S::CODES_BYTES), S::high_codes(v));
         }
     }
 }
@@ -143,93 +162,73 @@ unsafe fn unpack<S: Simd>(codes: *const u8, bytes: &mut [u8]) {
 /// # Safety
 /// As [`multiply_with`].
 #[inline(always)]
-unsafe fn all_tokens<S: Simd, const NIBBLES: bool, const WIDE: bool>(
+unsafe fn all_tokens<S: Simd, const SOURCE: u8>(
     p: Panel,
     a: &Activations,
     dst: Output,
     rows: usize,
 ) {
-    let mut token = 0;
-    // SAFETY: tokens stay below a.tokens.
-    unsafe {
-        while token + TILE <= a.tokens {
-            tile::<S, TILE, NIBBLES, WIDE>(p, a, token, dst, rows);
-            token += TILE;
-        }
-        while token < a.tokens {
-            tile::<S, 1, NIBBLES, WIDE>(p, a, token, dst, rows);
-            token += 1;
+    for (first, size) in Activations::tiles(a.tokens) {
+        // SAFETY: the tile's tokens lie below a.tokens.
+        unsafe {
+            let to = dst.0.add(first * rows);
+            match size {
+                // So many tokens' nibbles are unpacked first.
+                MAX_TILE if SOURCE == source::NIBBLES => unreachable!(),
+                MAX_TILE => tile::<S, MAX_TILE, SOURCE>(p, a.tile(first), to, rows),
+                2 => tile::<S, 2, SOURCE>(p, a.tile(first), to, rows),
+                _ => tile::<S, 1, SOURCE>(p, a.tile(first), to, rows),
+            }
         }
     }
 }
 
-/// Eight rows times `T` tokens. `NIBBLES`: codes are still packed; `WIDE`: codes may exceed 15.
+/// Eight rows times `T` tokens, whose records are at `records` and whose rows of the output start at `to`.
 ///
 /// # Safety
-/// As [`multiply_with`], with tokens `first..first + T` below `a.tokens`.
+/// As [`multiply_with`].
 #[inline(always)]
-unsafe fn tile<S: Simd, const T: usize, const NIBBLES: bool, const WIDE: bool>(
+unsafe fn tile<S: Simd, const T: usize, const SOURCE: u8>(
     p: Panel,
-    a: &Activations,
-    first: usize,
-    dst: Output,
+    records: *const u8,
+    to: *mut f32,
     rows: usize,
 ) {
     // SAFETY: every pointer stays within what `check` and `Activations::quantize` sized.
     unsafe {
-        let quads = a.quads.as_ptr().add(first * a.token_bytes);
+        let quads_bytes = GROUP_QUADS * T * S::QUAD_BYTES;
+        let code_bytes = match SOURCE {
+            source::NIBBLES => CodeWidth::Nibble.group_bytes(),
+            source::UNPACKED => GROUP_QUADS * S::CODES_BYTES,
+            _ => CodeWidth::Byte.group_bytes(),
+        };
         let mut total = [S::splat(0.0); T];
-        for group in 0..p.groups {
-            let cell = |t: usize| (first + t) * p.groups + group;
-            let quad = |t: usize, i: usize| {
-                quads.add(t * a.token_bytes + (group * GROUP_QUADS + i) * S::QUAD_BYTES)
-            };
-            let mut exact = [S::int_zero(); T];
-            let scales = p.scales.add(group * PANEL);
-            if WIDE {
-                for i in 0..8 {
-                    let w = S::load_bytes(p.codes.add((group * 8 + i) * 32));
-                    for t in 0..T {
-                        exact[t] = S::dot8(exact[t], w, S::load_quad(quad(t, i)));
-                    }
-                }
-                let scales = S::load_scales_int(scales);
-                for t in 0..T {
-                    exact[t] = S::int_mul(exact[t], scales);
-                }
-            } else {
-                let mut acc = [S::half_zero(); T];
-                for i in 0..4 {
-                    let (even, odd) = if NIBBLES {
-                        let w = S::load_bytes(p.codes.add((group * 4 + i) * 32));
-                        (S::low_nibbles(w), S::high_nibbles(w))
-                    } else {
-                        let w = p.codes.add((group * 8 + 2 * i) * 32);
-                        (S::load_bytes(w), S::load_bytes(w.add(32)))
-                    };
-                    for t in 0..T {
-                        acc[t] = S::dot4(acc[t], even, S::load_quad(quad(t, 2 * i)));
-                        acc[t] = S::dot4(acc[t], odd, S::load_quad(quad(t, 2 * i + 1)));
-                    }
-                }
-                let scales = S::load_scales_half(scales);
-                for t in 0..T {
-                    exact[t] = S::widen_mul(acc[t], scales);
-                }
-            }
-            let offsets = S::load_offsets(p.offsets.add(group * PANEL));
+        let mut codes = p.codes;
+        let mut scales = p.scales;
+        let mut offsets = p.offsets;
+        let mut record = records;
+        for _ in 0..p.groups {
+            let row_scales = S::load_scales(scales);
+            let mut exact = group::<S, T, SOURCE>(codes, record, row_scales, p.steps);
+            let steps = record.add(quads_bytes).cast::<f32>();
+            let sums = steps.add(T).cast::<[i16; 2]>();
+            let row_offsets = S::load_offsets(offsets);
             for t in 0..T {
-                let sum = S::splat_sum(*a.sums.as_ptr().add(cell(t)));
-                let whole = S::int_add(exact[t], S::widen_mul(offsets, sum));
-                let scale = S::splat(*a.scales.as_ptr().add(cell(t)));
-                total[t] = S::add(total[t], S::mul(S::int_to_float(whole), scale));
+                let offset = S::widen_mul(row_offsets, S::splat_pair(sums.add(t)));
+                exact[t] = S::int_add(exact[t], offset);
+                let step = S::load_splat(steps.add(t));
+                total[t] = S::add(total[t], S::mul(S::int_to_float(exact[t]), step));
             }
+            codes = codes.add(code_bytes);
+            scales = scales.add(PANEL);
+            offsets = offsets.add(PANEL);
+            record = record.add(quads_bytes + 8 * T);
         }
         let row_scales = S::load(p.row_scales);
         let row = p.index * PANEL;
         for (t, &total) in total.iter().enumerate() {
             let y = S::mul(total, row_scales);
-            let to = dst.0.add((first + t) * rows + row);
+            let to = to.add(t * rows + row);
             if row + PANEL <= rows {
                 S::store(to, y);
             } else {
@@ -238,5 +237,128 @@ unsafe fn tile<S: Simd, const T: usize, const NIBBLES: bool, const WIDE: bool>(
                 to.copy_from_nonoverlapping(last.as_ptr(), rows - row);
             }
         }
+    }
+}
+
+/// `scale · Σ_c code · q` of one group, eight rows and `T` tokens.
+///
+/// # Safety
+/// `codes` and `record` are a group's.
+#[inline(always)]
+unsafe fn group<S: Simd, const T: usize, const SOURCE: u8>(
+    codes: *const u8,
+    record: *const u8,
+    scales: S::Scales,
+    steps: usize,
+) -> [S::Int; T] {
+    // SAFETY: a group has eight quads of codes and of activations.
+    unsafe {
+        if SOURCE == source::BYTES {
+            let mut acc = [S::zero8(); T];
+            for i in 0..GROUP_QUADS {
+                let w = S::load_bytes(codes.add(32 * i));
+                for t in 0..T {
+                    acc[t] = S::dot8(acc[t], w, quad::<S, T>(record, i, t));
+                }
+            }
+            let mut exact = [S::int_zero(); T];
+            for t in 0..T {
+                exact[t] = S::scale8(acc[t], scales);
+            }
+            return exact;
+        }
+        let mut exact = [S::int_zero(); T];
+        if SOURCE == source::SIX {
+            for i in (0..GROUP_QUADS).step_by(S::SIX_BIT_QUADS) {
+                let w = S::codes(S::load_bytes(codes.add(32 * i)));
+                let mut acc = first_products::<S, T>(w, record, i);
+                for i in i + 1..i + S::SIX_BIT_QUADS {
+                    let w = S::codes(S::load_bytes(codes.add(32 * i)));
+                    add_products::<S, T>(&mut acc, w, record, i);
+                }
+                for t in 0..T {
+                    exact[t] = S::int_add(exact[t], S::scale(acc[t], scales));
+                }
+            }
+            return exact;
+        }
+        if SOURCE == source::NIBBLES {
+            let (even, odd) = two_codes::<S, SOURCE>(codes, 0);
+            let mut acc = first_products::<S, T>(even, record, 0);
+            add_products::<S, T>(&mut acc, odd, record, 1);
+            for i in 1..GROUP_QUADS / 2 {
+                let (even, odd) = two_codes::<S, SOURCE>(codes, i);
+                add_products::<S, T>(&mut acc, even, record, 2 * i);
+                add_products::<S, T>(&mut acc, odd, record, 2 * i + 1);
+            }
+            for t in 0..T {
+                exact[t] = S::scale(acc[t], scales);
+            }
+            return exact;
+        }
+        let mut acc = first_products::<S, T>(S::load_codes(codes), record, 0);
+        let mut codes = codes.add(S::CODES_BYTES);
+        let mut quads = record.add(T * S::QUAD_BYTES);
+        for _ in 0..steps {
+            add_products::<S, T>(&mut acc, S::load_codes(codes), quads, 0);
+            codes = codes.add(S::CODES_BYTES);
+            quads = quads.add(T * S::QUAD_BYTES);
+        }
+        for t in 0..T {
+            exact[t] = S::scale(acc[t], scales);
+        }
+        exact
+    }
+}
+
+// What follows must be inlined whatever it costs: only inside `dispatch`'s function its instructions are enabled.
+
+#[inline(always)]
+unsafe fn quad<S: Simd, const T: usize>(record: *const u8, i: usize, t: usize) -> S::Quad {
+    // SAFETY: as `group`.
+    unsafe { S::load_quad(record.add((i * T + t) * S::QUAD_BYTES)) }
+}
+
+/// The codes of quads `2 i` and `2 i + 1`.
+#[inline(always)]
+unsafe fn two_codes<S: Simd, const SOURCE: u8>(codes: *const u8, i: usize) -> (S::Codes, S::Codes) {
+    // SAFETY: as `group`.
+    unsafe {
+        if SOURCE == source::NIBBLES {
+            let w = S::load_bytes(codes.add(32 * i));
+            (S::low_codes(w), S::high_codes(w))
+        } else {
+            let w = codes.add(2 * i * S::CODES_BYTES);
+            (S::load_codes(w), S::load_codes(w.add(S::CODES_BYTES)))
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn first_products<S: Simd, const T: usize>(
+    w: S::Codes,
+    record: *const u8,
+    i: usize,
+) -> [S::Acc; T] {
+    // SAFETY: as `group`.
+    unsafe {
+        let mut acc = [S::dot4_first(w, quad::<S, T>(record, i, 0)); T];
+        for t in 1..T {
+            acc[t] = S::dot4_first(w, quad::<S, T>(record, i, t));
+        }
+        acc
+    }
+}
+
+#[inline(always)]
+unsafe fn add_products<S: Simd, const T: usize>(
+    acc: &mut [S::Acc; T],
+    w: S::Codes,
+    record: *const u8,
+    i: usize,
+) {
+    for t in 0..T {
+        // SAFETY: as `group`.
+        unsafe { acc[t] = S::dot4(acc[t], w, quad::<S, T>(record, i, t)) };
     }
 }

@@ -9,8 +9,16 @@
 pub(super) trait Simd {
     /// 32 unsigned bytes: four consecutive columns of row 0, of row 1, …
     type Bytes: Copy;
+    /// 32 codes in the form that `dot4` multiplies.
+    type Codes: Copy;
+    /// Sums of products of `dot4`, some lanes a row.
+    type Acc: Copy;
+    /// Sums of products of `dot8`, some lanes a row.
+    type Acc8: Copy;
+    /// One scale a row, ready to be multiplied with sums.
+    type Scales: Copy;
     /// 16 × i16: two lanes a row.
-    type Half: Copy;
+    type Pairs: Copy;
     /// 8 × i32: one lane a row.
     type Int: Copy;
     /// 8 × f32.
@@ -18,48 +26,68 @@ pub(super) trait Simd {
     /// Four consecutive activations, ready to be multiplied with every row's four columns.
     type Quad: Copy;
 
-    /// Bytes of one quad in the activation buffer.
+    /// Bytes of one quad in the activation buffer, a multiple of 4.
     const QUAD_BYTES: usize;
+    /// Bytes of `Codes` in memory.
+    const CODES_BYTES: usize;
+    /// Quads whose products with codes of 0..=63 one accumulator can take: two where its lanes are i16
+    /// (4 × 63 × 127 = 32,004), a group's eight where they are i32.
+    const SIX_BIT_QUADS: usize;
 
-    /// Writes a quad at `p` (`QUAD_BYTES` bytes).
-    unsafe fn store_quad(p: *mut u8, a: [i8; 4]);
+    /// Writes eight quads, `stride` bytes from one to the next; `q`: 32 consecutive activations in -127..=127.
+    unsafe fn store_quads(p: *mut u8, stride: usize, q: [Self::Int; 4]);
     /// Reads a quad from `p`.
     unsafe fn load_quad(p: *const u8) -> Self::Quad;
 
     /// Reads 32 bytes.
     unsafe fn load_bytes(p: *const u8) -> Self::Bytes;
-    /// Writes 32 bytes.
-    unsafe fn store_bytes(p: *mut u8, v: Self::Bytes);
-    /// Each byte's low four bits.
-    unsafe fn low_nibbles(v: Self::Bytes) -> Self::Bytes;
-    /// Each byte's high four bits.
-    unsafe fn high_nibbles(v: Self::Bytes) -> Self::Bytes;
+    /// Each byte as a code.
+    unsafe fn codes(v: Self::Bytes) -> Self::Codes;
+    /// Each byte's low four bits as a code.
+    unsafe fn low_codes(v: Self::Bytes) -> Self::Codes;
+    /// Each byte's high four bits as a code.
+    unsafe fn high_codes(v: Self::Bytes) -> Self::Codes;
+    /// Reads what `store_codes` wrote.
+    unsafe fn load_codes(p: *const u8) -> Self::Codes;
+    /// Writes `CODES_BYTES` bytes.
+    unsafe fn store_codes(p: *mut u8, v: Self::Codes);
 
-    unsafe fn half_zero() -> Self::Half;
-    /// Adds the four products of every row to its two lanes. How they are split between the two is the
-    /// back end's business. Codes are 0..=15, so eight such steps stay below 2^15: 16 × 15 × 127 = 30,480.
-    unsafe fn dot4(acc: Self::Half, w: Self::Bytes, a: Self::Quad) -> Self::Half;
-    /// Adds the four products of every row to its lane; codes are 0..=255.
-    unsafe fn dot8(acc: Self::Int, w: Self::Bytes, a: Self::Quad) -> Self::Int;
-
-    /// Reads one scale (u8) a row, given to both of its lanes.
-    unsafe fn load_scales_half(p: *const u8) -> Self::Half;
+    /// The four products of every row, in the row's lanes. How they are split among them is the back end's business.
+    unsafe fn dot4_first(w: Self::Codes, a: Self::Quad) -> Self::Acc;
+    /// Adds the four products of every row. Codes are 0..=15, so that eight quads stay below 2^15 even in i16 lanes
+    /// (16 × 15 × 127 = 30,480), or 0..=63 and `SIX_BIT_QUADS` quads.
+    unsafe fn dot4(acc: Self::Acc, w: Self::Codes, a: Self::Quad) -> Self::Acc;
+    /// Each row's sum times its scale.
+    unsafe fn scale(acc: Self::Acc, scales: Self::Scales) -> Self::Int;
+    unsafe fn zero8() -> Self::Acc8;
+    /// Adds the four products of every row, eight times at most; codes are 0..=255.
+    unsafe fn dot8(acc: Self::Acc8, w: Self::Bytes, a: Self::Quad) -> Self::Acc8;
+    /// Each row's sum times its scale.
+    unsafe fn scale8(acc: Self::Acc8, scales: Self::Scales) -> Self::Int;
     /// Reads one scale (u8) a row.
-    unsafe fn load_scales_int(p: *const u8) -> Self::Int;
-    /// Reads one i16 a row, the first of its two lanes; the second is zero.
-    unsafe fn load_offsets(p: *const i16) -> Self::Half;
-    /// `sum` in every row's first lane.
-    unsafe fn splat_sum(sum: i16) -> Self::Half;
+    unsafe fn load_scales(p: *const u8) -> Self::Scales;
+
+    /// Reads one i16 a row, the first of its two lanes; the second is anything.
+    unsafe fn load_offsets(p: *const i16) -> Self::Pairs;
+    /// Two i16 in every row's two lanes.
+    unsafe fn splat_pair(p: *const [i16; 2]) -> Self::Pairs;
     /// Per row: the sum of its two products.
-    unsafe fn widen_mul(a: Self::Half, b: Self::Half) -> Self::Int;
+    unsafe fn widen_mul(a: Self::Pairs, b: Self::Pairs) -> Self::Int;
 
     unsafe fn int_zero() -> Self::Int;
     unsafe fn int_add(a: Self::Int, b: Self::Int) -> Self::Int;
-    unsafe fn int_mul(a: Self::Int, b: Self::Int) -> Self::Int;
+    /// The sum of the eight lanes.
+    unsafe fn int_sum(a: Self::Int) -> i32;
     /// Round to nearest even, as every conversion here.
     unsafe fn int_to_float(a: Self::Int) -> Self::Float;
+    /// To the nearest integer, ties to even, for |x| ≤ 2^22.
+    unsafe fn float_to_int(x: Self::Float) -> Self::Int;
+    /// 2^n for n in -126..=127.
+    unsafe fn pow2(n: Self::Int) -> Self::Float;
 
     unsafe fn splat(x: f32) -> Self::Float;
+    /// Reads one float into all lanes.
+    unsafe fn load_splat(p: *const f32) -> Self::Float;
     unsafe fn load(p: *const f32) -> Self::Float;
     unsafe fn store(p: *mut f32, v: Self::Float);
     unsafe fn add(a: Self::Float, b: Self::Float) -> Self::Float;
@@ -71,10 +99,6 @@ pub(super) trait Simd {
     /// `a < b ? a : b`, the second where they do not compare.
     unsafe fn min(a: Self::Float, b: Self::Float) -> Self::Float;
     unsafe fn abs(a: Self::Float) -> Self::Float;
-    /// To the nearest integer, ties to even.
-    unsafe fn nearest(a: Self::Float) -> Self::Float;
-    /// 2^n for integral n in -126..=127.
-    unsafe fn pow2(n: Self::Float) -> Self::Float;
 }
 
 /// The eight lanes as an array.
@@ -102,7 +126,10 @@ pub(super) unsafe fn max_lane<S: Simd>(v: S::Float) -> f32 {
         .fold(lanes[0], |m, &x| if x > m { x } else { m })
 }
 
-/// e^x, within 2 units in the last place for x in -87..=88; clamped outside.
+/// e^x, within 2 units in the last place for x in -60..=88; clamped outside.
+///
+/// The lower end is where nothing added to it notices any more, and far enough above the smallest normal number that
+/// what is multiplied with it stays normal too: denormal numbers cost processors a hundred cycles each.
 ///
 /// Cephes' `expf` (Stephen L. Moshier, netlib cephes/single/expf.c): x = n ln 2 + r, then a
 /// polynomial of degree 6 in r, then times 2^n.
@@ -120,8 +147,9 @@ pub(super) unsafe fn exp<S: Simd>(x: S::Float) -> S::Float {
     ];
     // SAFETY: no memory is touched; the caller enabled the instruction set.
     unsafe {
-        let x = S::max(S::min(x, S::splat(88.0)), S::splat(-87.0));
-        let n = S::nearest(S::mul(x, S::splat(std::f32::consts::LOG2_E)));
+        let x = S::max(S::min(x, S::splat(88.0)), S::splat(-60.0));
+        let whole = S::float_to_int(S::mul(x, S::splat(std::f32::consts::LOG2_E)));
+        let n = S::int_to_float(whole);
         let r = S::sub(x, S::mul(n, S::splat(LN2_HI)));
         let r = S::sub(r, S::mul(n, S::splat(LN2_LO)));
         let mut p = S::splat(POLYNOMIAL[0]);
@@ -129,6 +157,6 @@ pub(super) unsafe fn exp<S: Simd>(x: S::Float) -> S::Float {
             p = S::add(S::mul(p, r), S::splat(c));
         }
         let p = S::add(S::add(S::mul(p, S::mul(r, r)), r), S::splat(1.0));
-        S::mul(p, S::pow2(n))
+        S::mul(p, S::pow2(whole))
     }
 }

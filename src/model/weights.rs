@@ -77,12 +77,13 @@ impl Matrix {
                 cols,
             });
         }
-        let nibbles = |p: &Self| matches!(p, Self::Packed(m) if m.width() == CodeWidth::Nibble);
-        let width = if parts.iter().all(nibbles) {
-            CodeWidth::Nibble
-        } else {
-            CodeWidth::Byte
-        };
+        let widths = parts.iter().map(|part| match part {
+            Self::Packed(m) => m.width(),
+            Self::Dense { .. } => CodeWidth::Byte,
+        });
+        let width = widths
+            .max_by_key(|width| width.max_code())
+            .unwrap_or(CodeWidth::Byte);
         let mut packed = PackedMatrix::zeros(width, rows, cols)?;
         let mut first = 0;
         for part in parts {
