@@ -33,16 +33,16 @@ fn read<'a>(mut chunks: impl Iterator<Item = &'a [u8]>) -> Outcome {
 fuzz_target!(
     init: seeds::write("gguf").expect("the corpus is written"),
     |data: &[u8]| {
-    let Some((&how, data)) = data.split_last() else {
-        return;
-    };
-    limited(data.len(), || {
-        let whole = read(std::iter::once(data));
-        assert_eq!(read(chunks(data, how)), whole);
-        let mut loader = Loader::gguf(LoadOptions::default());
-        if chunks(data, how).all(|chunk| loader.feed(chunk).is_ok()) {
-            let _ = loader.finish();
-        }
-    });
-}
+        let Some((&how, data)) = data.split_last() else {
+            return;
+        };
+        limited(data.len(), || {
+            let whole = read(std::iter::once(data));
+            assert_eq!(read(chunks(data, how)), whole);
+            let mut loader = Loader::gguf(LoadOptions::default());
+            if chunks(data, how).all(|chunk| loader.feed(chunk).is_ok()) {
+                let _ = loader.finish();
+            }
+        });
+    }
 );

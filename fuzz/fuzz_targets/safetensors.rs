@@ -24,23 +24,23 @@ fn read<'a>(mut chunks: impl Iterator<Item = &'a [u8]>) -> Outcome {
 fuzz_target!(
     init: seeds::write("safetensors").expect("the corpus is written"),
     |data: &[u8]| {
-    let Some((&how, data)) = data.split_last() else {
-        return;
-    };
-    limited(data.len(), || {
-        let whole = read(std::iter::once(data));
-        assert_eq!(read(chunks(data, how)), whole);
-        if whole.1.is_ok() {
-            let mut reader = SafetensorsReader::new(config());
-            let mut builder =
-                ModelBuilder::new(config(), Precision::Int8).expect("a builder is made");
-            if reader.feed(data, &mut builder).is_ok() {
-                let _ = builder.finish();
+        let Some((&how, data)) = data.split_last() else {
+            return;
+        };
+        limited(data.len(), || {
+            let whole = read(std::iter::once(data));
+            assert_eq!(read(chunks(data, how)), whole);
+            if whole.1.is_ok() {
+                let mut reader = SafetensorsReader::new(config());
+                let mut builder =
+                    ModelBuilder::new(config(), Precision::Int8).expect("a builder is made");
+                if reader.feed(data, &mut builder).is_ok() {
+                    let _ = builder.finish();
+                }
             }
-        }
-        if let Ok(index) = std::str::from_utf8(data) {
-            let _ = shard_names(index);
-        }
-    });
-}
+            if let Ok(index) = std::str::from_utf8(data) {
+                let _ = shard_names(index);
+            }
+        });
+    }
 );

@@ -18,32 +18,32 @@ static TOKENIZERS: LazyLock<[Tokenizer; 2]> = LazyLock::new(|| {
 fuzz_target!(
     init: seeds::write("text").expect("the corpus is written"),
     |text: &str| {
-    for tokenizer in &*TOKENIZERS {
-        let known = |byte: u8| {
-            let single = |id| tokenizer.token_bytes(smollm_web::TokenId(id)) == Some(&[byte]);
-            (0..tokenizer.vocab_size() as u32).any(single)
-        };
-        let plain = tokenizer
-            .encode(text, ParseSpecial::No)
-            .expect("any text is tokens");
-        assert!(
-            !plain.iter().any(|&id| tokenizer.is_special(id)),
-            "{plain:?}"
-        );
-        // Bytes without a token vanish; a text of the others comes back.
-        let decoded = tokenizer.decode(&plain);
-        if decoded != text {
-            assert!(!text.bytes().all(known), "{decoded:?}");
-        }
-        let special = tokenizer
-            .encode(text, ParseSpecial::Yes)
-            .expect("any text is tokens");
-        for ids in [plain, special] {
-            let mut stream = TextStream::with(ShowSpecial::Yes);
-            let mut streamed: String = ids.iter().map(|&id| stream.push(tokenizer, id)).collect();
-            streamed.push_str(&stream.finish());
-            assert_eq!(streamed, tokenizer.decode_with(&ids, ShowSpecial::Yes));
+        for tokenizer in &*TOKENIZERS {
+            let known = |byte: u8| {
+                let single = |id| tokenizer.token_bytes(smollm_web::TokenId(id)) == Some(&[byte]);
+                (0..tokenizer.vocab_size() as u32).any(single)
+            };
+            let plain = tokenizer
+                .encode(text, ParseSpecial::No)
+                .expect("any text is tokens");
+            assert!(
+                !plain.iter().any(|&id| tokenizer.is_special(id)),
+                "{plain:?}"
+            );
+            // Bytes without a token vanish; a text of the others comes back.
+            let decoded = tokenizer.decode(&plain);
+            if decoded != text {
+                assert!(!text.bytes().all(known), "{decoded:?}");
+            }
+            let special = tokenizer
+                .encode(text, ParseSpecial::Yes)
+                .expect("any text is tokens");
+            for ids in [plain, special] {
+                let mut stream = TextStream::with(ShowSpecial::Yes);
+                let mut streamed: String = ids.iter().map(|&id| stream.push(tokenizer, id)).collect();
+                streamed.push_str(&stream.finish());
+                assert_eq!(streamed, tokenizer.decode_with(&ids, ShowSpecial::Yes));
+            }
         }
     }
-}
 );
