@@ -17,7 +17,7 @@ pub(super) const MAX_TILE: usize = 4;
 /// Quantized activations (tokens, cols): `x ≈ scale · q`, q in -127..=127, scale = max |x| / 127 a group.
 /// The buffer is reused from call to call.
 ///
-/// Tokens are cut into tiles ([`Activations::tiles`]). What a tile of T tokens needs of a group lies together:
+/// Tokens are cut into tiles of four, then two, then one. What a tile of T tokens needs of a group lies together:
 ///
 /// ```text
 /// quad 0 of each of the T tokens, …, quad 7 of each; T scales (f32); T sums (i16 in 32 bits)
