@@ -179,19 +179,24 @@ class EngineWorker {
     if (args.lockName) this.#holdLock(args.lockName);
     this.#log = createLogger(args.logLevel, (log) => this.port.postMessage({ log: cloneable(log) }));
     const { importModule, spawn, isolated, cores } = this.host;
-    const { wasm, memory, choice: { threads, why } } = await openBuild(
+    // The model's files are on their way while the engine is compiled.
+    const opened = openBuild(
       chooseBuild(probe(), { kernel: args.kernel, threads: args.threads, isolated, cores }),
       { pkgUrl: args.pkgUrl, importModule, spawn, signal, log: this.#log },
     );
-    this.#memory = memory;
-
-    const engine = new wasm.SmolLMInstruct();
+    const engine = opened.then(({ wasm, memory }) => {
+      this.#memory = memory;
+      return new wasm.SmolLMInstruct();
+    });
+    // Whoever awaits it hears of a failure; until then it is nobody's.
+    engine.catch(() => {});
     const store = args.cache === "none" ? null : await ModelStore.open(this.#log);
     const found = await loadModel(args.source, {
       engine, store, signal, log: this.#log, contextLength: args.contextLength,
       progress: (progress) => this.port.postMessage({ id, event: { type: "progress", ...progress } }),
     });
-    this.#engine = engine;
+    const { wasm, choice: { threads, why } } = await opened;
+    this.#engine = await engine;
     this.#contextLength = Number(found.context_length);
 
     /** @type {import("./protocol.js").EngineInfo} */
@@ -209,7 +214,7 @@ class EngineWorker {
       memoryBytes: this.#memoryBytes(),
     };
     this.#log.info(`ready: ${info.model}`, info);
-    this.#warming = this.#warmUp(engine);
+    this.#warming = this.#warmUp(this.#engine);
     return info;
   }
 

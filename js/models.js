@@ -1,16 +1,16 @@
 /**
- * Known models, and what a model argument means. URLs of the registry are relative to the
- * `models/` folder beside the package, so a built site can be moved anywhere as a whole.
+ * Known models, and what a model argument means. The registry's models are packs in `models/<id>/`
+ * beside the package, so a built site can be moved anywhere as a whole.
  */
 import { SmolLMError } from "./errors.js";
+import { MANIFEST } from "./pack.js";
 
 /**
  * @typedef {object} RegistryModel
  * @property {string} id
  * @property {string} label
  * @property {string} licence of the weights
- * @property {number} bytes of download
- * @property {{ path: string, bytes: number, sha256: string }} file relative to `models/`
+ * @property {number} bytes of download, about; what its manifest says counts
  */
 
 /** @type {readonly RegistryModel[]} */
@@ -19,19 +19,15 @@ export const REGISTRY = Object.freeze([
     id: "smollm2-135m-instruct",
     label: "SmolLM2 135M Instruct",
     licence: "Apache-2.0",
-    bytes: 98_362_432,
-    file: {
-      path: "smollm2-135m-instruct/SmolLM2-135M-Instruct.Q4_1.gguf",
-      bytes: 98_362_432,
-      sha256: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-    },
+    bytes: 67_500_000,
   },
 ]);
 
 /**
  * A model argument as a plain description of where its bytes are: a registry id, the URL of a
- * `.gguf` file, the URL of a checkpoint directory (`config.json`, `tokenizer.json`,
- * `model.safetensors`, …), a File or Blob holding a GGUF, or the Files of a checkpoint directory.
+ * `.gguf` file, the URL of a pack or of the `manifest.json` in it, the URL of a checkpoint directory
+ * (`config.json`, `tokenizer.json`, `model.safetensors`, …), a File or Blob holding a GGUF, or the
+ * Files of a pack or of a checkpoint directory.
  *
  * @param {unknown} model
  * @param {{ modelsUrl: string, baseUrl: string }} where absolute URLs: the registry's folder, and
@@ -51,8 +47,7 @@ export function resolveModel(model, { modelsUrl, baseUrl }) {
 
   const known = REGISTRY.find(({ id }) => id === model);
   if (known) {
-    const { path, bytes, sha256 } = known.file;
-    return { kind: "gguf", name: known.id, file: { name: fileName(path), url: new URL(path, modelsUrl).href, bytes, sha256 } };
+    return { kind: "pack", name: known.id, url: new URL(`${known.id}/`, modelsUrl).href };
   }
   // A bare word is a misspelt id far more often than a folder beside the page.
   if (!/[/.:]/.test(model)) {
@@ -65,6 +60,10 @@ export function resolveModel(model, { modelsUrl, baseUrl }) {
   }
   if (/\.gguf$/i.test(url.pathname)) {
     return { kind: "gguf", file: { name: fileName(url.pathname), url: url.href } };
+  }
+  if (url.pathname.endsWith(`/${MANIFEST}`)) {
+    url.pathname = url.pathname.slice(0, -MANIFEST.length);
+    return { kind: "pack", url: url.href };
   }
   if (!url.pathname.endsWith("/")) url.pathname += "/";
   return { kind: "directory", url: url.href };

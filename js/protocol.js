@@ -75,6 +75,7 @@ export const CALLS = Object.freeze({
 /**
  * @typedef {{ name: string, url: string, bytes?: number, sha256?: string }} RemoteFile
  * @typedef {{ kind: "gguf", name?: string, file: RemoteFile }
+ *   | { kind: "pack", name?: string, url: string }
  *   | { kind: "directory", url: string }
  *   | { kind: "blobs", files: { name: string, blob: Blob }[] }} ModelSource
  *

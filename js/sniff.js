@@ -4,12 +4,12 @@
  */
 import { SmolLMError } from "./errors.js";
 
-/** @typedef {"gguf" | "safetensors" | "json" | "text"} FileKind */
+/** @typedef {"gguf" | "safetensors" | "json" | "text" | "data"} FileKind `data`: whatever its hash says */
 
 /** How many bytes `checkContent` wants to see, or the whole file where it is shorter. */
 export const SNIFF_BYTES = 64;
 
-const EXPECTED = { gguf: "a GGUF file", safetensors: "a safetensors file", json: "JSON", text: "text" };
+const EXPECTED = { gguf: "a GGUF file", safetensors: "a safetensors file", json: "JSON", text: "text", data: "data" };
 
 /**
  * @param {string} name file name
@@ -46,7 +46,7 @@ function problem(head, kind) {
   if (head.length === 0) return "an empty file";
   if (isHtml(head)) return "an HTML page";
   const text = asText(head);
-  if (kind === "text") return null;
+  if (kind === "text" || kind === "data") return null;
   if (kind === "json") return /^\s*[[{]/.test(text) ? null : shown(head);
   if (/^version https:\/\/git-lfs/.test(text)) return "a Git LFS pointer (the file itself was not uploaded)";
   if (kind === "gguf") {

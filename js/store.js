@@ -70,6 +70,21 @@ export class ModelStore {
     return new StoreWriter(this, url, folder, access);
   }
 
+  /**
+   * Stores a file that is whole already.
+   * @param {string} url @param {Uint8Array<ArrayBuffer>} content @param {string} etag
+   */
+  async put(url, content, etag) {
+    const writer = await this.writer(url);
+    try {
+      writer.write(content);
+      await writer.commit(etag);
+    } catch (error) {
+      await writer.discard();
+      throw error;
+    }
+  }
+
   /** @param {string} url */
   async delete(url) {
     await this.root.removeEntry(folderName(url), { recursive: true }).catch(() => {});

@@ -46,7 +46,7 @@ impl SamplingDefaults {
 /// A file whose bytes are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct PinnedFile {
-    /// Relative to the site's `models/` folder.
+    /// Relative to the `models/` folder.
     pub path: &'static str,
     /// Its length.
     pub bytes: u64,
@@ -71,8 +71,8 @@ pub struct ModelEntry {
     pub files: &'static [&'static str],
     /// Where the site keeps the model, relative to its root.
     pub url: &'static str,
-    /// The one file that the site serves for this model, where it is pinned.
-    pub file: Option<PinnedFile>,
+    /// The file that the site's pack is made from, where the site serves one.
+    pub source: Option<PinnedFile>,
     /// The template used where the files hold none.
     pub template: TemplateKind,
     /// Control tokens that end an answer.
@@ -124,7 +124,7 @@ const fn smollm(
         hub,
         files: CHECKPOINT,
         url,
-        file: None,
+        source: None,
         template: TemplateKind::SmolLm,
         end_tokens: CHATML_END,
         sampling: SamplingDefaults::SMOLLM2,
@@ -150,7 +150,7 @@ const fn smollm2(
 
 static MODELS: [ModelEntry; 7] = [
     ModelEntry {
-        file: Some(PinnedFile {
+        source: Some(PinnedFile {
             path: "smollm2-135m-instruct/SmolLM2-135M-Instruct.Q4_1.gguf",
             bytes: 98_362_432,
             sha256: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
@@ -206,7 +206,7 @@ static MODELS: [ModelEntry; 7] = [
         hub: "HuggingFaceTB/SmolLM3-3B",
         files: CHECKPOINT_SMOLLM3,
         url: "models/smollm3-3b/",
-        file: None,
+        source: None,
         template: TemplateKind::SmolLm3,
         end_tokens: &["<|im_end|>", "<|end_of_text|>"],
         sampling: SamplingDefaults::SMOLLM3,

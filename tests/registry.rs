@@ -23,7 +23,7 @@ fn the_package_knows_the_same_models() {
     let table = &text[start..][..text[start..].find("]);").expect("its end")];
 
     let ids = values(table, "id");
-    let served: Vec<_> = models().iter().filter(|m| m.file.is_some()).collect();
+    let served: Vec<_> = models().iter().filter(|m| m.source.is_some()).collect();
     assert_eq!(ids, served.iter().map(|m| m.id).collect::<Vec<_>>());
     assert_eq!(
         values(table, "label"),
@@ -33,30 +33,13 @@ fn the_package_knows_the_same_models() {
         values(table, "licence"),
         served.iter().map(|m| m.licence).collect::<Vec<_>>()
     );
-    let files: Vec<_> = served.iter().filter_map(|m| m.file).collect();
-    assert_eq!(
-        values(table, "path"),
-        files.iter().map(|f| f.path).collect::<Vec<_>>()
-    );
-    assert_eq!(
-        values(table, "sha256"),
-        files.iter().map(|f| f.sha256).collect::<Vec<_>>()
-    );
-    let plain = table.replace('_', "");
-    for file in files {
-        assert!(
-            plain.contains(&format!("bytes: {},", file.bytes)),
-            "{}",
-            file.path
-        );
-    }
 }
 
 #[test]
 fn the_fetch_script_pins_the_default_models_file() {
     let text = source("scripts/fetch-model");
     let default = &models()[0];
-    let file = default.file.expect("the default model is pinned");
+    let file = default.source.expect("the default model is pinned");
     assert!(text.contains(&format!("GGUF_SHA256={}", file.sha256)));
     let (folder, name) = file.path.split_once('/').expect("a folder and a name");
     assert_eq!(folder, default.id);
@@ -70,5 +53,5 @@ fn entries_are_json_for_hosts() {
     assert_eq!(entry["template"], "smollm3");
     assert_eq!(entry["context_length"], 65_536);
     assert_eq!(entry["end_tokens"][0], "<|im_end|>");
-    assert_eq!(entry["file"], serde_json::Value::Null);
+    assert_eq!(entry["source"], serde_json::Value::Null);
 }

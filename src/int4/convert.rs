@@ -31,7 +31,7 @@ pub fn affine_row(blocks: &[(f32, f32, [u8; GROUP])]) -> (f32, Vec<Group>) {
             }
             let rounded = (step / scale).round_ties_even();
             // What rounding the step takes from the group's mean, the offset gives back.
-            let mean = codes.iter().map(|&q| f32::from(q)).sum::<f32>() / GROUP as f32;
+            let mean = codes.iter().map(|&q| u16::from(q)).sum::<u16>() as f32 / GROUP as f32;
             let offset = (minimum + (step - rounded * scale) * mean) / scale;
             Group {
                 codes,
@@ -50,8 +50,7 @@ pub fn float_row(row: &[f32], width: CodeWidth) -> (f32, Vec<Group>) {
     let ranges: Vec<(f32, f32)> = row
         .chunks_exact(GROUP)
         .map(|w| {
-            let least = w.iter().copied().fold(f32::INFINITY, f32::min);
-            let largest = w.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let (least, largest) = range(w);
             ((largest - least) / levels, least)
         })
         .collect();
@@ -70,13 +69,14 @@ pub fn float_row(row: &[f32], width: CodeWidth) -> (f32, Vec<Group>) {
             // Rounded up, so that the largest value stays within the codes.
             let step = (step / scale).ceil().clamp(0.0, 255.0);
             let offset = to_offset((least / scale).floor());
-            let codes = std::array::from_fn(|c| {
-                if step == 0.0 {
-                    return 0;
+            let mut codes = [0; GROUP];
+            if step > 0.0 {
+                for (to, x) in codes.iter_mut().zip(w) {
+                    let code = ((x / scale - f32::from(offset)) / step).round_ties_even();
+                    // By way of i32, which a vector can do for four at once.
+                    *to = code.clamp(0.0, levels) as i32 as u8;
                 }
-                let code = ((w[c] / scale - f32::from(offset)) / step).round_ties_even();
-                code.clamp(0.0, levels) as u8
-            });
+            }
             Group {
                 codes,
                 scale: step as u8,
@@ -85,6 +85,22 @@ pub fn float_row(row: &[f32], width: CodeWidth) -> (f32, Vec<Group>) {
         })
         .collect();
     (scale, groups)
+}
+
+/// The least and the largest of 32 weights, none of which is NaN; in lanes, which a vector can compare at once.
+fn range(w: &[f32]) -> (f32, f32) {
+    let mut least = [f32::INFINITY; 8];
+    let mut largest = [f32::NEG_INFINITY; 8];
+    for eight in w.as_chunks::<8>().0 {
+        for ((least, largest), &x) in least.iter_mut().zip(&mut largest).zip(eight) {
+            *least = if x < *least { x } else { *least };
+            *largest = if x > *largest { x } else { *largest };
+        }
+    }
+    (
+        least.into_iter().fold(f32::INFINITY, f32::min),
+        largest.into_iter().fold(f32::NEG_INFINITY, f32::max),
+    )
 }
 
 /// The unit in which a row's steps fit 0..=255 and its minima -32,767..=32,767.

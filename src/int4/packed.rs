@@ -109,19 +109,13 @@ impl PackedMatrix {
     pub fn set_row(&mut self, row: usize, scale: f32, groups: &[Group]) {
         assert!(row < self.rows && groups.len() == self.cols / GROUP);
         self.row_scales[row] = scale;
+        let (width, r) = (self.width, row % PANEL);
         for (g, group) in groups.iter().enumerate() {
-            let cell = self.cell(row, g);
-            let r = row % PANEL;
-            self.scales[cell * PANEL + r] = group.scale;
-            self.offsets[cell * PANEL + r] = group.offset;
-            let bytes = self.width.group_bytes();
-            let codes = &mut self.codes[cell * bytes..][..bytes];
-            for (c, &code) in group.codes.iter().enumerate() {
-                debug_assert!(code <= self.width.max_code());
-                let (byte, shift) = self.width.place(r, c);
-                let mask = self.width.max_code() << shift;
-                codes[byte] = (codes[byte] & !mask) | (code << shift);
-            }
+            debug_assert!(group.codes.iter().all(|&code| code <= width.max_code()));
+            let to = self.panel_group(row / PANEL, g);
+            to.scales[r] = group.scale;
+            to.offsets[r] = group.offset;
+            set_codes(width, &group.codes, r, to.codes);
         }
     }
 
@@ -203,6 +197,25 @@ impl PackedMatrix {
     /// Which (panel, group) holds group `g` of a row.
     fn cell(&self, row: usize, g: usize) -> usize {
         row / PANEL * (self.cols / GROUP) + g
+    }
+}
+
+/// Writes 32 codes as row `r` of one panel's codes in one group, where [`CodeWidth::place`] says.
+fn set_codes(width: CodeWidth, codes: &[u8; GROUP], r: usize, to: &mut [u8]) {
+    let words = to.chunks_exact_mut(4 * PANEL);
+    match width {
+        CodeWidth::Nibble => {
+            for (eight, words) in codes.as_chunks::<8>().0.iter().zip(words) {
+                for (i, byte) in words[4 * r..][..4].iter_mut().enumerate() {
+                    *byte = eight[i] | eight[4 + i] << 4;
+                }
+            }
+        }
+        CodeWidth::Six | CodeWidth::Byte => {
+            for (four, words) in codes.as_chunks::<4>().0.iter().zip(words) {
+                words[4 * r..][..4].copy_from_slice(four);
+            }
+        }
     }
 }
 

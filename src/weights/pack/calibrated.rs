@@ -29,6 +29,8 @@ impl Rounding for Calibrated {
         take: &mut dyn FnMut(StoredRow) -> Result<()>,
     ) -> Result<()> {
         let multiplied = match matrix.role() {
+            // Codes of the source's own are kept everywhere.
+            _ if matrix.is_affine() => return Nearest.round(matrix, bits, take),
             TensorRole::Output => true,
             TensorRole::TokenEmbedding => self.tied,
             _ => return Nearest.round(matrix, bits, take),

@@ -177,7 +177,7 @@ impl FileEntry {
             return Err(Error::new(
                 ErrorKind::Integrity,
                 format!(
-                    "{}: expected sha-256 {}, found {found}",
+                    "{}: sha-256 is {found}, expected {}",
                     self.name, self.sha256
                 ),
             ));
@@ -236,6 +236,8 @@ impl Manifest {
         if text.len() > MAX_MANIFEST {
             return Err(malformed(format!("{} bytes are too many", text.len())));
         }
+        // First: what a flipped bit says of itself means nothing.
+        let sealed = seal::verify(text)?;
         let not_json = |e: serde_json::Error| malformed(&e).caused_by(e);
         let kind: Kind = serde_json::from_str(text).map_err(not_json)?;
         if kind.format != FORMAT {
@@ -250,7 +252,9 @@ impl Manifest {
                 kind.version
             )));
         }
-        seal::verify(text)?;
+        if !sealed {
+            return Err(malformed("does not end in its sha256"));
+        }
         let manifest: Self = serde_json::from_str(text).map_err(not_json)?;
         manifest.check()?;
         Ok(manifest)
@@ -339,7 +343,7 @@ impl Manifest {
 
 /// The hash of the manifest in the manifest: its last key.
 mod seal {
-    use super::{MANIFEST, hex, malformed};
+    use super::{MANIFEST, hex};
     use crate::error::{Error, ErrorKind, Result};
     use sha2::{Digest, Sha256};
 
@@ -354,7 +358,8 @@ mod seal {
         text + KEY + &digest + END + "\n"
     }
 
-    pub fn verify(text: &str) -> Result<()> {
+    /// Whether the text has a hash, which is then the right one.
+    pub fn verify(text: &str) -> Result<bool> {
         let sealed = text.strip_suffix('\n').and_then(|text| {
             let (rest, digest) = text
                 .strip_suffix(END)?
@@ -362,16 +367,16 @@ mod seal {
             Some((rest.strip_suffix(KEY)?, digest))
         });
         let Some((content, digest)) = sealed else {
-            return Err(malformed("does not end in its sha256"));
+            return Ok(false);
         };
         let found = hex(&Sha256::digest(content));
         if found != digest {
             return Err(Error::new(
                 ErrorKind::Integrity,
-                format!("{MANIFEST}: expected sha-256 {digest}, found {found}"),
+                format!("{MANIFEST}: sha-256 is {found}, expected {digest}"),
             ));
         }
-        Ok(())
+        Ok(true)
     }
 }
 

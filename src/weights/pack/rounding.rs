@@ -53,7 +53,12 @@ pub struct SourceMatrix<'a> {
 }
 
 impl<'a> SourceMatrix<'a> {
-    pub(super) fn new(info: &'a TensorInfo, data: &'a [u8]) -> Result<Self> {
+    /// The matrix whose bytes `data` are.
+    ///
+    /// # Errors
+    /// `not_a_model` where they are not as many as the shape demands, `invalid_argument` where rows are not made of
+    /// groups of 32.
+    pub fn new(info: &'a TensorInfo, data: &'a [u8]) -> Result<Self> {
         let (rows, cols, row_bytes) = info.matrix_layout(data.len())?;
         if !cols.is_multiple_of(GROUP) {
             return Err(Error::invalid_argument(format!(

@@ -1,13 +1,13 @@
 /**
  * The same tokens and the same log-probabilities everywhere: greedy answers to ten prompts from the native command
  * line, and from every wasm build in Chromium and in Firefox, on one thread and on several, with a warm
- * cache and from scratch.
+ * cache and from scratch; from the pack that the site serves, and some of them from the GGUF file that it was made from.
  */
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { after, before, test } from "node:test";
 import { launchChromium, launchFirefox } from "../support/browsers.mjs";
-import { generate } from "../support/cli.mjs";
+import { GGUF, PACK, generate } from "../support/cli.mjs";
 import { openBlank, complete, loadEngine } from "../support/in-page.mjs";
 import { serveSite } from "../support/site.mjs";
 
@@ -34,22 +34,27 @@ const REQUESTS = PROMPTS.map((content, i) => ({
 /** Stands for the logits: every one of them is in the sum under each log-probability. @param {number[]} logprobs */
 const hash = (logprobs) => createHash("sha256").update(Float32Array.from(logprobs)).digest("hex");
 
-let site, expected;
+/** Without a cache to test, a few are enough to see that the weights are the same. */
+const FROM_GGUF = [0, 3, 6];
+
+let site, expected, expectedFromGguf;
 before(async () => {
   site = await serveSite();
-  expected = generate(REQUESTS).map(({ ids, logprobs }) => ({
+  const answers = (requests, model) => generate(requests, model).map(({ ids, logprobs }) => ({
     ids, logits: hash(logprobs.flatMap(({ logprob, top_logprobs }) => [logprob, ...top_logprobs.map(([, p]) => p)])),
   }));
+  expected = answers(REQUESTS, PACK);
+  expectedFromGguf = answers(FROM_GGUF.map((i) => REQUESTS[i]), GGUF);
   assert.equal(expected.length, PROMPTS.length);
-  for (const { ids } of expected) assert.ok(ids.length > 3);
+  for (const { ids } of [...expected, ...expectedFromGguf]) assert.ok(ids.length > 3);
 });
 after(() => site?.close());
 
 /** Asks, and compares with the native answer. @param {any} page @param {number} i @param {string} where */
-async function asks(page, i, where) {
+async function asks(page, i, where, native = expected[i]) {
   const { ids, logprobs, usage } = await complete(page, REQUESTS[i]);
-  assert.deepEqual(ids, expected[i].ids, `${where}: ${PROMPTS[i]}`);
-  assert.equal(hash(logprobs), expected[i].logits, `logits, ${where}: ${PROMPTS[i]}`);
+  assert.deepEqual(ids, native.ids, `${where}: ${PROMPTS[i]}`);
+  assert.equal(hash(logprobs), native.logits, `logits, ${where}: ${PROMPTS[i]}`);
   return usage.prompt_tokens_details.cached_tokens;
 }
 
@@ -81,6 +86,8 @@ for (const [browserName, launch] of [["Chromium", launchChromium], ["Firefox", l
           console.log(`${browserName}, ${where}: ${REQUESTS.length} prompts equal, ${cached} prompt tokens from the cache`);
         }
       }
+      await loadEngine(page, `/${GGUF}`);
+      for (const [nth, i] of FROM_GGUF.entries()) await asks(page, i, "from the GGUF file", expectedFromGguf[nth]);
     } finally {
       await browser.close();
     }

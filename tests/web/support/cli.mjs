@@ -7,16 +7,19 @@ import { DIST } from "./site.mjs";
 
 const root = fileURLToPath(new URL("../../../", import.meta.url));
 
+/** The default model as the site serves it, and the file that it was made from; below the site's folder. */
+export const PACK = "models/smollm2-135m-instruct/";
+export const GGUF = "models/smollm2-135m-instruct/SmolLM2-135M-Instruct.Q4_1.gguf";
+
 /**
  * `smollm generate` over all requests in one process.
- * @param {object[]} requests @returns {{ text: string, ids: number[], finish_reason: string, usage: any }[]}
+ * @param {object[]} requests @param {string} model below the site's folder @returns {{ text: string, ids: number[], finish_reason: string, usage: any }[]}
  */
-export function generate(requests) {
+export function generate(requests, model) {
   const smollm = path.join(process.env.CARGO_TARGET_DIR ?? path.join(root, "target"), "release/smollm");
   execFileSync("cargo", ["build", "--locked", "--release", "--quiet", "--bin", "smollm"], { cwd: root, stdio: ["ignore", "ignore", "inherit"] });
   if (!existsSync(smollm)) throw new Error(`${smollm}: cargo build did not make it`);
-  const model = path.join(DIST, "models/smollm2-135m-instruct/SmolLM2-135M-Instruct.Q4_1.gguf");
-  const output = execFileSync(smollm, ["generate", "--model", model], {
+  const output = execFileSync(smollm, ["generate", "--model", path.join(DIST, model)], {
     input: requests.map((request) => `${JSON.stringify(request)}\n`).join(""), encoding: "utf8", maxBuffer: 1 << 28,
   });
   return output.trim().split("\n").map((line) => JSON.parse(line));

@@ -110,10 +110,9 @@ test("threads follow the option, isolation and the cores, and say why", () => {
 test("model arguments", () => {
   const where = { modelsUrl: "https://a.example/site/models/", baseUrl: "https://a.example/site/page.html" };
   const resolve = (model) => resolveModel(model, where);
-  const [{ id, file }] = REGISTRY;
-  assert.deepEqual(resolve(id), { kind: "gguf", name: id, file: {
-    name: "SmolLM2-135M-Instruct.Q4_1.gguf", url: `https://a.example/site/models/${file.path}`, bytes: file.bytes, sha256: file.sha256,
-  } });
+  const [{ id }] = REGISTRY;
+  assert.deepEqual(resolve(id), { kind: "pack", name: id, url: `https://a.example/site/models/${id}/` });
+  assert.deepEqual(resolve("/packs/tiny/manifest.json?token=1"), { kind: "pack", url: "https://a.example/packs/tiny/?token=1" });
   assert.deepEqual(resolve("m/a%20b.gguf?download=1"), { kind: "gguf", file: { name: "a b.gguf", url: "https://a.example/site/m/a%20b.gguf?download=1" } });
   assert.deepEqual(resolve("/packs/tiny"), { kind: "directory", url: "https://a.example/packs/tiny/" });
   assert.deepEqual(resolve(new URL("https://b.example/m/?token=1")), { kind: "directory", url: "https://b.example/m/?token=1" });
