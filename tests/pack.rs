@@ -1,4 +1,5 @@
 //! Packs: what `quantize_model` writes is what comes back, the same every time, and nothing else is believed.
+#![cfg(not(target_arch = "wasm32"))]
 
 use std::fs;
 use std::path::{Path, PathBuf};
