@@ -44,7 +44,12 @@ async fn a_server_that_is_not_there() {
 #[wasm_bindgen_test]
 async fn a_web_page_with_status_200() {
     let page = "new Response('<!DOCTYPE html><title>Not found</title>'";
-    for kind in ["text/html; charset=utf-8", "application/octet-stream"] {
+    // A directory may have no manifest, and many hosts answer what is not there with a page that says what it is;
+    // one that does not was meant.
+    for (kind, refused) in [
+        ("text/html; charset=utf-8", "config.json"),
+        ("application/octet-stream", "manifest.json"),
+    ] {
         let _server = FakeFetch::new(&format!(
             "if (url.includes('/spa/')) return {page}, {{headers: {{'content-type': '{kind}'}}}})"
         ));
@@ -54,7 +59,8 @@ async fn a_web_page_with_status_200() {
             "/spa/model.gguf: a web page",
         )
         .await;
-        fails("/spa/", "not_a_model", "/spa/config.json: a web page").await;
+        let message = format!("/spa/{refused}: a web page");
+        fails("/spa/", "not_a_model", &message).await;
     }
 }
 
