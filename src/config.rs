@@ -186,6 +186,16 @@ impl ModelConfig {
                 ));
             }
         }
+        if !self.head_dim.is_multiple_of(8) {
+            return Err(Error::new(
+                ErrorKind::UnsupportedArchitecture,
+                format!(
+                    "{}: {} is not a multiple of 8",
+                    label("head_dim"),
+                    self.head_dim
+                ),
+            ));
+        }
         let parameters = self.parameters();
         if parameters > MAX_PARAMETERS {
             return Err(Error::not_a_model(format!(

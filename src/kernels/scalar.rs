@@ -93,6 +93,14 @@ impl Simd for Scalar {
         from_fn(|i| offsets[i / 2])
     }
     #[inline(always)]
+    unsafe fn load_pairs(p: *const i16) -> [i16; 16] {
+        unsafe { p.cast::<[i16; 16]>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn load_signed(p: *const i8) -> [i16; 16] {
+        unsafe { p.cast::<[i8; 16]>().read_unaligned() }.map(i16::from)
+    }
+    #[inline(always)]
     unsafe fn splat_pair(p: *const [i16; 2]) -> [i16; 16] {
         let pair = unsafe { p.read_unaligned() };
         from_fn(|i| pair[i % 2])
@@ -123,6 +131,10 @@ impl Simd for Scalar {
     #[inline(always)]
     unsafe fn float_to_int(x: [f32; 8]) -> [i32; 8] {
         x.map(|x| x.round_ties_even() as i32)
+    }
+    #[inline(always)]
+    unsafe fn store_i16(p: *mut i16, v: [i32; 8]) {
+        unsafe { p.cast::<[i16; 8]>().write_unaligned(v.map(|x| x as i16)) }
     }
     #[inline(always)]
     unsafe fn pow2(n: [i32; 8]) -> [f32; 8] {

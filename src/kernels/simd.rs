@@ -69,6 +69,10 @@ pub(super) trait Simd {
 
     /// Reads one i16 a row, the first of its two lanes; the second is anything.
     unsafe fn load_offsets(p: *const i16) -> Self::Pairs;
+    /// Reads 16 i16, two lanes a row.
+    unsafe fn load_pairs(p: *const i16) -> Self::Pairs;
+    /// Reads 16 i8, two lanes a row.
+    unsafe fn load_signed(p: *const i8) -> Self::Pairs;
     /// Two i16 in every row's two lanes.
     unsafe fn splat_pair(p: *const [i16; 2]) -> Self::Pairs;
     /// Per row: the sum of its two products.
@@ -82,6 +86,8 @@ pub(super) trait Simd {
     unsafe fn int_to_float(a: Self::Int) -> Self::Float;
     /// To the nearest integer, ties to even, for |x| ≤ 2^22.
     unsafe fn float_to_int(x: Self::Float) -> Self::Int;
+    /// Writes eight i16, from lanes that fit.
+    unsafe fn store_i16(p: *mut i16, v: Self::Int);
     /// 2^n for n in -126..=127.
     unsafe fn pow2(n: Self::Int) -> Self::Float;
 
@@ -124,6 +130,36 @@ pub(super) unsafe fn max_lane<S: Simd>(v: S::Float) -> f32 {
     lanes
         .iter()
         .fold(lanes[0], |m, &x| if x > m { x } else { m })
+}
+
+/// 2^x, within 2 units in the last place for x in -86..=127; clamped below, for the reason given at [`exp`].
+///
+/// x = n + r, |r| ≤ ½, and 1 + r · p(r) the polynomial of degree 5 whose largest relative error there is smallest (9·10^-8).
+#[inline(always)]
+pub(super) unsafe fn exp2<S: Simd>(x: S::Float) -> S::Float {
+    #[expect(
+        clippy::approx_constant,
+        reason = "near ln 2, as in the series, and not equal to it"
+    )]
+    const POLYNOMIAL: [f32; 6] = [
+        1.326_487_9e-3,
+        9.671_509e-3,
+        5.550_733e-2,
+        2.402_224_2e-1,
+        6.931_47e-1,
+        1.0,
+    ];
+    // SAFETY: no memory is touched; the caller enabled the instruction set.
+    unsafe {
+        let x = S::max(x, S::splat(-86.0));
+        let whole = S::float_to_int(x);
+        let r = S::sub(x, S::int_to_float(whole));
+        let mut p = S::splat(POLYNOMIAL[0]);
+        for &c in &POLYNOMIAL[1..] {
+            p = S::add(S::mul(p, r), S::splat(c));
+        }
+        S::mul(p, S::pow2(whole))
+    }
 }
 
 /// e^x, within 2 units in the last place for x in -60..=88; clamped outside.

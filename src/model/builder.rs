@@ -93,6 +93,7 @@ impl ModelBuilder {
                         qkv: need(parts.qkv, &name("queries, keys or values"))?,
                         out: need(parts.o, &name("attention output"))?,
                         heads: config.num_attention_heads,
+                        head_dim: config.head_dim,
                         rotary: !config.no_rope_layers.get(i).copied().unwrap_or(false),
                     },
                     mlp_norm: norm(parts.mlp_norm, &name("feed-forward norm"))?,

@@ -3,6 +3,7 @@
 use super::ModelId;
 use crate::config::ModelConfig;
 use crate::error::{Error, ErrorKind, Result};
+use crate::kernels::{FloatKvLayer, KvLayer, attend, attend_in_floats};
 
 /// The memory of one conversation; belongs to the caller, serves the model that made it.
 #[derive(Debug)]
@@ -13,33 +14,46 @@ pub struct KvCache {
     capacity: usize,
 }
 
-/// One layer's keys and values, each (kv_heads, capacity, head_dim).
+/// How keys and values are held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum CachePrecision {
+    Integer,
+    Float,
+}
+
+/// One layer's keys and values.
 #[derive(Debug)]
-pub(super) struct Layer {
-    keys: Vec<f32>,
-    values: Vec<f32>,
-    capacity: usize,
-    head_dim: usize,
+pub(super) enum Layer {
+    /// For quantized weights: 13 bits a key and 8 a value, three eighths of the memory of floats.
+    Integer(KvLayer),
+    /// For float weights, which promise float results.
+    Float(FloatKvLayer),
 }
 
 impl KvCache {
-    pub(super) fn new(model: ModelId, config: &ModelConfig, capacity: usize) -> Result<Self> {
+    pub(super) fn new(
+        model: ModelId,
+        config: &ModelConfig,
+        precision: CachePrecision,
+        capacity: usize,
+    ) -> Result<Self> {
         if capacity == 0 {
             return Err(Error::invalid_argument(
                 "context length: 0 positions hold nothing",
             ));
         }
-        let elements = capacity
-            .checked_mul(config.kv_dim())
-            .ok_or_else(|| out_of_memory(capacity))?;
         let layers = (0..config.num_hidden_layers)
             .map(|_| {
-                Ok(Layer {
-                    keys: allocate(elements, capacity)?,
-                    values: allocate(elements, capacity)?,
-                    capacity,
-                    head_dim: config.head_dim,
-                })
+                let (heads, head_dim) = (config.num_key_value_heads, config.head_dim);
+                match precision {
+                    CachePrecision::Integer => {
+                        KvLayer::new(heads, head_dim, capacity).map(Layer::Integer)
+                    }
+                    CachePrecision::Float => {
+                        FloatKvLayer::new(heads, head_dim, capacity).map(Layer::Float)
+                    }
+                }
+                .map_err(|e| out_of_memory(capacity).caused_by(e))
             })
             .collect::<Result<_>>()?;
         Ok(Self {
@@ -67,10 +81,7 @@ impl KvCache {
 
     /// Bytes in memory.
     pub fn memory_bytes(&self) -> usize {
-        self.layers
-            .iter()
-            .map(|l| size_of_val(&l.keys[..]) + size_of_val(&l.values[..]))
-            .sum()
+        self.layers.iter().map(Layer::bytes).sum()
     }
 
     /// Forgets all positions from `len` on.
@@ -103,47 +114,28 @@ impl KvCache {
 }
 
 impl Layer {
-    pub fn head_dim(&self) -> usize {
-        self.head_dim
-    }
-
-    pub fn capacity(&self) -> usize {
-        self.capacity
-    }
-
-    pub fn keys(&self) -> &[f32] {
-        &self.keys
-    }
-
-    pub fn values(&self) -> &[f32] {
-        &self.values
-    }
-
-    /// Stores a position's key and value, each (kv_heads · head_dim).
+    /// Stores a position's key and value, each (kv_heads, head_dim).
     pub fn store(&mut self, position: usize, key: &[f32], value: &[f32]) {
-        let d = self.head_dim;
-        let heads = key.chunks_exact(d).zip(value.chunks_exact(d));
-        for (head, (key, value)) in heads.enumerate() {
-            let at = (head * self.capacity + position) * d;
-            self.keys[at..at + d].copy_from_slice(key);
-            self.values[at..at + d].copy_from_slice(value);
+        match self {
+            Self::Integer(kv) => kv.store(position, key, value),
+            Self::Float(kv) => kv.store(position, key, value),
         }
     }
 
-    /// The stored keys of a position, head by head.
-    pub fn keys_at(&mut self, position: usize) -> impl Iterator<Item = &mut [f32]> {
-        let d = self.head_dim;
-        let heads = self.keys.chunks_exact_mut(self.capacity * d);
-        heads.map(move |head| &mut head[position * d..(position + 1) * d])
+    /// Causal attention of the queries q (tokens, heads, head_dim), the first at position `start`; out likewise.
+    pub fn attend(&self, heads: usize, start: usize, q: &[f32], out: &mut [f32]) {
+        match self {
+            Self::Integer(kv) => attend(kv, heads, start, q, out),
+            Self::Float(kv) => attend_in_floats(kv, heads, start, q, out),
+        }
     }
-}
 
-fn allocate(elements: usize, capacity: usize) -> Result<Vec<f32>> {
-    let mut v = Vec::new();
-    v.try_reserve_exact(elements)
-        .map_err(|e| out_of_memory(capacity).caused_by(e))?;
-    v.resize(elements, 0.0);
-    Ok(v)
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Integer(kv) => kv.bytes(),
+            Self::Float(kv) => kv.bytes(),
+        }
+    }
 }
 
 fn out_of_memory(capacity: usize) -> Error {

@@ -21,6 +21,7 @@ mod rope;
 mod weights;
 
 pub use builder::{ModelBuilder, Precision};
+use kv_cache::CachePrecision;
 pub use kv_cache::KvCache;
 
 use crate::config::ModelConfig;
@@ -106,7 +107,12 @@ impl Model {
     /// # Errors
     /// `invalid_argument` for 0, `out_of_memory` where it cannot be allocated.
     pub fn new_cache(&self, capacity: usize) -> Result<KvCache> {
-        KvCache::new(self.id, &self.config, capacity)
+        // Where the weights are floats, nothing else shall be rounded either.
+        let precision = match self.quantization {
+            "float32" => CachePrecision::Float,
+            _ => CachePrecision::Integer,
+        };
+        KvCache::new(self.id, &self.config, precision, capacity)
     }
 
     /// The number of weights.

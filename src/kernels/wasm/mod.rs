@@ -110,6 +110,14 @@ impl<D: Dot> Simd for Wasm<D> {
         unsafe { twice(v128_load(p.cast())) }
     }
     #[inline(always)]
+    unsafe fn load_pairs(p: *const i16) -> Pair {
+        unsafe { (v128_load(p.cast()), v128_load(p.add(8).cast())) }
+    }
+    #[inline(always)]
+    unsafe fn load_signed(p: *const i8) -> Pair {
+        unsafe { (i16x8_load_extend_i8x8(p), i16x8_load_extend_i8x8(p.add(8))) }
+    }
+    #[inline(always)]
     unsafe fn splat_pair(p: *const [i16; 2]) -> Pair {
         let v = unsafe { v128_load32_splat(p.cast()) };
         (v, v)
@@ -145,6 +153,10 @@ impl<D: Dot> Simd for Wasm<D> {
             i32x4_sub(f32x4_add(x, magic), magic)
         };
         (one(x.0), one(x.1))
+    }
+    #[inline(always)]
+    unsafe fn store_i16(p: *mut i16, v: Pair) {
+        unsafe { v128_store(p.cast(), i16x8_narrow_i32x4(v.0, v.1)) }
     }
     #[inline(always)]
     unsafe fn pow2(n: Pair) -> Pair {

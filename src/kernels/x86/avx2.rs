@@ -109,6 +109,14 @@ impl Simd for Avx2 {
         unsafe { _mm256_cvtepu16_epi32(_mm_loadu_si128(p.cast())) }
     }
     #[inline(always)]
+    unsafe fn load_pairs(p: *const i16) -> __m256i {
+        unsafe { _mm256_loadu_si256(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn load_signed(p: *const i8) -> __m256i {
+        unsafe { _mm256_cvtepi8_epi16(_mm_loadu_si128(p.cast())) }
+    }
+    #[inline(always)]
     unsafe fn splat_pair(p: *const [i16; 2]) -> __m256i {
         unsafe { _mm256_set1_epi32(p.cast::<i32>().read_unaligned()) }
     }
@@ -139,6 +147,13 @@ impl Simd for Avx2 {
     #[inline(always)]
     unsafe fn float_to_int(x: __m256) -> __m256i {
         unsafe { _mm256_cvtps_epi32(x) }
+    }
+    #[inline(always)]
+    unsafe fn store_i16(p: *mut i16, v: __m256i) {
+        unsafe {
+            let packed = _mm_packs_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+            _mm_storeu_si128(p.cast(), packed);
+        }
     }
     #[inline(always)]
     unsafe fn pow2(n: __m256i) -> __m256 {

@@ -138,6 +138,20 @@ impl Simd for Ssse3 {
         }
     }
     #[inline(always)]
+    unsafe fn load_pairs(p: *const i16) -> Pair {
+        unsafe { (_mm_loadu_si128(p.cast()), _mm_loadu_si128(p.add(8).cast())) }
+    }
+    #[inline(always)]
+    unsafe fn load_signed(p: *const i8) -> Pair {
+        unsafe {
+            let v = _mm_loadu_si128(p.cast());
+            (
+                _mm_srai_epi16(_mm_unpacklo_epi8(v, v), 8),
+                _mm_srai_epi16(_mm_unpackhi_epi8(v, v), 8),
+            )
+        }
+    }
+    #[inline(always)]
     unsafe fn splat_pair(p: *const [i16; 2]) -> Pair {
         unsafe {
             let v = _mm_set1_epi32(p.cast::<i32>().read_unaligned());
@@ -171,6 +185,10 @@ impl Simd for Ssse3 {
     #[inline(always)]
     unsafe fn float_to_int(x: Floats) -> Pair {
         unsafe { both!(_mm_cvtps_epi32, x) }
+    }
+    #[inline(always)]
+    unsafe fn store_i16(p: *mut i16, v: Pair) {
+        unsafe { _mm_storeu_si128(p.cast(), _mm_packs_epi32(v.0, v.1)) }
     }
     #[inline(always)]
     unsafe fn pow2(n: Pair) -> Floats {
