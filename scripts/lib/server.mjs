@@ -59,10 +59,11 @@ export const CONTENT_SECURITY_POLICY = [
  * @param {boolean} [options.isolation] whether to send the headers that give SharedArrayBuffer
  * @param {string | null} [options.policy] what pages may do; null for anything
  * @param {Record<string, string>} [options.overlays] URL prefixes served from other folders
+ * @param {(path: string) => Promise<void> | undefined} [options.delay] what an answer waits for: a slow host, for tests
  * @param {(entry: { method: string, path: string, status: number, bytes: number }) => void} [options.onRequest]
  * @returns {Promise<{ url: string, close(): Promise<void> }>}
  */
-export async function startServer({ root, port = 0, host = "127.0.0.1", isolation = true, policy = CONTENT_SECURITY_POLICY, overlays = {}, onRequest }) {
+export async function startServer({ root, port = 0, host = "127.0.0.1", isolation = true, policy = CONTENT_SECURITY_POLICY, overlays = {}, delay, onRequest }) {
   const headers = {
     ...(policy !== null && { "Content-Security-Policy": policy }),
     "X-Content-Type-Options": "nosniff",
@@ -84,6 +85,7 @@ export async function startServer({ root, port = 0, host = "127.0.0.1", isolatio
       method: request.method ?? "", path: pathname, status: response.statusCode, bytes: socket.bytesWritten - before,
     }));
     try {
+      await delay?.(pathname);
       await respond(request, response, locate(root, overlays, pathname), headers);
     } catch {
       if (!response.headersSent) response.writeHead(500, headers);

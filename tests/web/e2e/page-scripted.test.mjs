@@ -4,12 +4,13 @@
  */
 import assert from "node:assert/strict";
 import { after, before, beforeEach, afterEach, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { launchChromium } from "../support/browsers.mjs";
 import { complaints, serveSite } from "../support/site.mjs";
 
-let site, browser, context, page, found;
+let site, browser, context, page, found, slow = false;
 before(async () => {
-  site = await serveSite({ fake: true });
+  site = await serveSite({ fake: true, delay: (path) => slow && path.endsWith(".gguf") ? sleep(1000) : undefined });
   browser = await launchChromium();
 });
 after(async () => {
@@ -206,13 +207,11 @@ test("a model that cannot be loaded is named, and can be tried again", async () 
 });
 
 test("loading can be cancelled and begun again", async () => {
-  await page.route("**/*.gguf", async (route) => {
-    await new Promise((resolve) => setTimeout(resolve, 1000));
-    await route.continue().catch(() => {});
-  });
+  slow = true;
   await page.goto(`${site.url}${MODEL}`);
   await page.getByRole("button", { name: "Cancel" }).click();
   await page.getByRole("button", { name: "Load the model" }).click();
+  slow = false;
   await page.locator('.engine-pill[data-state="ready"]').waitFor();
 });
 

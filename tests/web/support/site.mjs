@@ -7,8 +7,8 @@ const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 const BUILDS = ["relaxed", "simd128", "relaxed-threads", "simd128-threads"];
 export const DIST = process.env.SMOLLM_DIST ?? here("../../../dist");
 
-/** @param {{ fake?: boolean, overlays?: Record<string, string>, isolation?: boolean }} [options] */
-export async function serveSite({ fake = false, overlays = {}, isolation } = {}) {
+/** @param {{ fake?: boolean, overlays?: Record<string, string>, isolation?: boolean, delay?: (path: string) => Promise<void> | undefined }} [options] */
+export async function serveSite({ fake = false, overlays = {}, isolation, delay } = {}) {
   for (const needed of ["index.html", "models/smollm2-135m-instruct", ...(fake ? [] : BUILDS.map((build) => `smollm-web/pkg/${build}`))]) {
     if (!existsSync(`${DIST}/${needed}`)) throw new Error(`${DIST}/${needed} is missing: run scripts/fetch-model and scripts/build`);
   }
@@ -16,6 +16,7 @@ export async function serveSite({ fake = false, overlays = {}, isolation } = {})
   const server = await startServer({
     root: DIST,
     isolation,
+    delay,
     overlays: {
       "/blank/": here("blank/"),
       "/fixtures/": here("../../fixtures/"),
