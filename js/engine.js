@@ -11,6 +11,7 @@ import { isoDay } from "./params.js";
 import { chooseBuild, probe } from "./probe.js";
 import { CALLS } from "./protocol.js";
 import { ModelStore } from "./store.js";
+import { createTurn } from "./turn.js";
 
 /**
  * @typedef {import("./protocol.js").ToWorker} ToWorker
@@ -356,23 +357,6 @@ function wireToken({ id, text, token = "", bytes = [], logprob, top_logprobs = [
 /** @param {number} count @param {number} ms */
 function perSecond(count, ms) {
   return ms > 0 ? (count * 1000) / ms : 0;
-}
-
-/**
- * A wait that ends as soon as the messages already queued have been seen: timers would add
- * milliseconds a token, and a microtask would let no message in.
- */
-function createTurn() {
-  const { port1, port2 } = new MessageChannel();
-  /** @type {(() => void)[]} */
-  const waiting = [];
-  port1.onmessage = () => waiting.shift()?.();
-  // Node would wait for more messages for ever.
-  /** @type {any} */ (port1).unref?.();
-  return () => /** @type {Promise<void>} */ (new Promise((resolve) => {
-    waiting.push(resolve);
-    port2.postMessage(null);
-  }));
 }
 
 /** Log data may hold errors or DOM objects; what `postMessage` cannot carry goes as text. */

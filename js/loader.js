@@ -77,7 +77,8 @@ async function loadShards(manifest, shelf, context, name) {
   });
   const info = finish(engine, meter, "manifest.json");
   log.info(`${meter.loaded} bytes of a pack read in ${Math.round(performance.now() - started)} ms`);
-  await shelf.keepManifest(manifest);
+  // Storage takes its time; nobody has to wait for it, and it tells of its own failures.
+  void shelf.keepManifest(manifest);
   return info;
 }
 

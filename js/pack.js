@@ -4,17 +4,19 @@
  */
 import { SmolLMError, throwIfAborted } from "./errors.js";
 import { Sha256 } from "./sha256.js";
+import { createTurn } from "./turn.js";
 
 export const MANIFEST = "manifest.json";
 
 /**
  * @typedef {{ name: string, bytes: number, sha256: string }} PackFile
- * @typedef {PackFile & { deflated: boolean }} Shard `deflated`: it is a gzip member
- * @typedef {{ files: PackFile[], shards: Shard[] }} PackList what a pack's manifest says of its files
+ * @typedef {{ files: PackFile[], shards: PackFile[] }} PackList what a pack's manifest says of its files
  */
 
 /** Shards on their way at once: enough to fill a line with latency, few enough to hold in memory. */
 const PARALLEL = 4;
+/** Few enough bytes that an abort is seen at once, enough to hold whole tensors, which are then read where they are. */
+const CHUNK = 4 << 20;
 /** As in `src/weights/pack/manifest.rs`. */
 const SHARD_BYTES = 8 << 20;
 const TEXT_BYTES = 64 << 20;
@@ -40,9 +42,7 @@ export function readManifest(text) {
   } catch (cause) {
     throw new SmolLMError("not_a_model", `${MANIFEST}: not valid JSON`, { cause });
   }
-  const shards = fileList(manifest, "shards", SHARD_BYTES)
-    .map((shard, i) => ({ ...shard, deflated: manifest.shards[i].raw_bytes !== undefined }));
-  return { files: fileList(manifest, "files", TEXT_BYTES), shards };
+  return { files: fileList(manifest, "files", TEXT_BYTES), shards: fileList(manifest, "shards", SHARD_BYTES) };
 }
 
 /** @param {any} manifest @param {"files" | "shards"} key @param {number} most bytes a file */
@@ -76,6 +76,7 @@ function fileList(manifest, key, most) {
 export async function loadPack(text, { whole, expect, engine: ready, signal, contextLength, name }) {
   const { files, shards } = readManifest(text);
   expect([...files, ...shards].reduce((sum, { bytes }) => sum + bytes, 0));
+  const turn = createTurn();
   const stop = new AbortController();
   const onAbort = () => stop.abort(signal.reason);
   signal.addEventListener("abort", onAbort, { once: true });
@@ -106,30 +107,15 @@ export async function loadPack(text, { whole, expect, engine: ready, signal, con
       const stored = await /** @type {Promise<Uint8Array<ArrayBuffer>>} */ (coming.shift());
       fill();
       engine.begin_file(shard.name);
-      for await (const chunk of shard.deflated ? inflate(stored, shard.name) : [stored]) {
+      for (let at = 0; at < stored.length; at += CHUNK) {
+        await turn();
         throwIfAborted(signal, `loading ${shard.name}`);
-        engine.feed(chunk);
+        engine.feed(stored.subarray(at, at + CHUNK));
       }
     }
     return engine;
   } finally {
     signal.removeEventListener("abort", onAbort);
     stop.abort();
-  }
-}
-
-/** @param {Uint8Array<ArrayBuffer>} stored a gzip member @param {string} name */
-async function* inflate(stored, name) {
-  const reader = new Blob([stored]).stream().pipeThrough(new DecompressionStream("gzip")).getReader();
-  try {
-    for (;;) {
-      const { done, value } = await reader.read().catch((cause) => {
-        throw new SmolLMError("integrity", `${name}: cannot be inflated`, { cause });
-      });
-      if (done) return;
-      yield value;
-    }
-  } finally {
-    void reader.cancel().catch(() => {});
   }
 }

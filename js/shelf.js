@@ -34,6 +34,8 @@ const CHUNK = 1 << 20;
 export class UrlShelf {
   /** @type {string[]} */
   #opened = [];
+  /** The manifest as it is stored. */
+  #kept = "";
 
   /** @param {string} base directory URL, or "" @param {import("./loader.js").LoadContext} context */
   constructor(base, context) {
@@ -79,18 +81,19 @@ export class UrlShelf {
     const { store, signal, log } = this.context;
     const url = this.#url(MANIFEST);
     const stored = await store?.get(url);
+    this.#kept = await stored?.file.text() ?? "";
     try {
       return await downloadText(url, { name: MANIFEST, kind: "json", optional, signal, ...(stored && { retries: 0 }) });
     } catch (error) {
       if (!stored || /** @type {any} */ (error).code !== "network") throw error;
       log.warn(`${MANIFEST}: taken from this device`, error);
-      return stored.file.text();
+      return this.#kept;
     }
   }
 
   /** @param {string} manifest */
   async keepManifest(manifest) {
-    await this.#put(this.#url(MANIFEST), new TextEncoder().encode(manifest), "");
+    if (manifest !== this.#kept) await this.#put(this.#url(MANIFEST), new TextEncoder().encode(manifest), "");
   }
 
   /**

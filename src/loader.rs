@@ -168,9 +168,9 @@ impl Loader {
         })
     }
 
-    /// Loads a pack. Its shards are then fed inflated, each after [`begin_file`](Loader::begin_file); that their
-    /// stored bytes are those of the manifest is the host's to see, with
-    /// [`FileEntry::verify`](crate::weights::pack::FileEntry::verify), before it inflates them.
+    /// Loads a pack. Its shards are then fed, each after [`begin_file`](Loader::begin_file); that their bytes are
+    /// those of the manifest is the host's to see, with
+    /// [`FileEntry::verify`](crate::weights::pack::FileEntry::verify).
     ///
     /// `text_of` gives the files that the manifest lists, by name.
     ///

@@ -7,7 +7,6 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use flate2::read::GzDecoder;
 use models::{project, read, real_gguf};
 use serde::Deserialize;
 use smollm_web::loader::{LoadOptions, LoadedModel, Loader};
@@ -15,7 +14,6 @@ use smollm_web::model::Logits;
 use smollm_web::sampler::log_sum_exp;
 use smollm_web::weights::pack::{MANIFEST, Manifest};
 use smollm_web::{TokenId, kernels};
-use std::io::Read;
 
 /// What the shards of SmolLM2-135M may take, so that a first visit stays below 70 MB.
 const MOST_BYTES: u64 = 68_000_000;
@@ -35,7 +33,7 @@ fn the_pack_is_small_and_loses_little() {
 
     let text = fs::read_to_string(directory.join(MANIFEST)).unwrap();
     let manifest = Manifest::parse(&text).unwrap();
-    let bytes: u64 = manifest.shards.iter().map(|shard| shard.stored.bytes).sum();
+    let bytes: u64 = manifest.shards.iter().map(|shard| shard.bytes).sum();
     assert!(bytes <= MOST_BYTES, "{bytes} bytes of shards");
 
     let loaded = load(&directory, &manifest);
@@ -132,11 +130,8 @@ fn load(directory: &Path, manifest: &Manifest) -> LoadedModel {
     };
     let mut loader = Loader::pack(manifest, text_of, LoadOptions::default()).unwrap();
     for shard in &manifest.shards {
-        loader.begin_file(&shard.stored.name).unwrap();
-        let stored = read(directory.join(&shard.stored.name));
-        let mut raw = Vec::new();
-        GzDecoder::new(&stored[..]).read_to_end(&mut raw).unwrap();
-        loader.feed(&raw).unwrap();
+        loader.begin_file(&shard.name).unwrap();
+        loader.feed(&read(directory.join(&shard.name))).unwrap();
     }
     loader.finish().unwrap()
 }

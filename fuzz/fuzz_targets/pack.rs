@@ -1,4 +1,4 @@
-//! A pack's inflated shard in which one tensor is not what was written: whole and in chunks it is the same.
+//! A pack's shard in which one tensor is not what was written: whole and in chunks it is the same.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -26,7 +26,7 @@ fn changed(index: usize, data: &[u8]) -> (Manifest, Vec<u8>) {
     let data = data.iter().copied().cycle().take(length as usize);
     bytes.splice(start..start + tensor.bytes as usize, data);
     tensor.bytes = length;
-    manifest.shards[0].raw_bytes = bytes.len() as u64;
+    manifest.shards[0].bytes = bytes.len() as u64;
     (manifest, bytes)
 }
 

@@ -8,7 +8,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use smollm_web::ModelConfig;
 use smollm_web::int4::{CodeBits, StoredGroup, StoredRow, encode};
-use smollm_web::weights::pack::{FileEntry, Manifest, Nearest, PackFormat, PackWriter, ShardEntry};
+use smollm_web::weights::pack::{FileEntry, Manifest, Nearest, PackFormat, PackWriter};
 use smollm_web::weights::{SafetensorsReader, TensorRole};
 
 use crate::{CONFIG, config};
@@ -123,10 +123,7 @@ pub static PACK: LazyLock<(Manifest, Vec<u8>)> = LazyLock::new(|| {
     fed.and_then(|()| reader.finish())
         .expect("the checkpoint is good");
     (manifest.tensors, _) = writer.finish();
-    manifest.shards.push(ShardEntry {
-        raw_bytes: bytes.len() as u64,
-        stored: FileEntry::of(SHARD_NAME, &bytes),
-    });
+    manifest.shards.push(FileEntry::of(SHARD_NAME, &bytes));
     manifest.files.push(FileEntry::of("tokenizer.json", b"{}"));
     (manifest, bytes)
 });

@@ -6,8 +6,6 @@ use crate::kernels::GROUP;
 
 /// Classes of rows, and tables of codes, at most.
 pub(super) const TABLES: usize = 32;
-/// The table of rows that are not there.
-pub(super) const PADDING: usize = TABLES;
 /// The code of six bits that stands for zero.
 const MIDDLE: u8 = CodeBits::Six.max_code() / 2;
 
@@ -17,46 +15,14 @@ pub(super) struct Columns {
     pub magnitudes: [u16; TABLES],
     /// Mean of each column over such a distance, in sixteenths.
     pub means: Vec<i8>,
-    /// Log₂ of the mean distance from that mean, in thirds, above 16.
+    /// Log₂ of the mean distance from that mean, in thirds, above [`NO_SPREAD`].
     pub spreads: Vec<u8>,
-    /// (class, cols)
-    contexts: Vec<Context>,
 }
 
-/// How a code of six bits is coded: by how much less than it is, and with which table.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Context {
-    pub mean: u8,
-    pub table: u8,
-}
-
-impl Context {
-    pub const PADDING: Self = Self {
-        mean: 0,
-        table: PADDING as u8,
-    };
-}
+/// The spread that leaves a row's class as it is.
+pub(super) const NO_SPREAD: u8 = 16;
 
 impl Columns {
-    pub fn new(magnitudes: [u16; TABLES], means: Vec<i8>, spreads: Vec<u8>) -> Self {
-        let contexts = (0..TABLES).flat_map(|class| {
-            let magnitude = i32::from(magnitudes[class]);
-            means.iter().zip(&spreads).map(move |(&mean, &spread)| {
-                let table = (class + usize::from(spread)).saturating_sub(16);
-                Context {
-                    mean: ((i32::from(mean) * magnitude + 128) >> 8) as u8,
-                    table: table.min(TABLES - 1) as u8,
-                }
-            })
-        });
-        Self {
-            contexts: contexts.collect(),
-            magnitudes,
-            means,
-            spreads,
-        }
-    }
-
     pub fn of(cols: usize, rows: &[StoredRow]) -> Self {
         let from_middle = |code: u8| f64::from(code) - f64::from(MIDDLE);
         let own: Vec<f64> = rows.iter().map(magnitude).collect();
@@ -83,7 +49,7 @@ impl Columns {
         }
         let spreads = distances
             .iter()
-            .map(|sum| third_octaves(sum / n, 16))
+            .map(|sum| third_octaves(sum / n, NO_SPREAD))
             .collect();
         let magnitudes = magnitudes.map(|(sum, count)| {
             if count > 0.0 {
@@ -92,13 +58,26 @@ impl Columns {
                 0
             }
         });
-        Self::new(magnitudes, means, spreads)
+        Self {
+            magnitudes,
+            means,
+            spreads,
+        }
     }
 
-    /// The contexts of a row of this class; any number is one.
-    pub fn row(&self, class: u8) -> &[Context] {
-        let cols = self.means.len();
-        &self.contexts[usize::from(class) % TABLES * cols..][..cols]
+    /// Means and spreads of a group of columns.
+    #[inline(always)]
+    pub fn group(&self, g: usize) -> (&[i8; GROUP], &[u8; GROUP]) {
+        (&self.means.as_chunks().0[g], &self.spreads.as_chunks().0[g])
+    }
+
+    /// How a code is coded: with which table, and by how much less than it is.
+    pub fn context(&self, class: u8, col: usize) -> (usize, u8) {
+        let table =
+            (u16::from(class) + u16::from(self.spreads[col])).saturating_sub(NO_SPREAD.into());
+        let magnitude = i32::from(self.magnitudes[usize::from(class)]);
+        let mean = (i32::from(self.means[col]) * magnitude + 128) >> 8;
+        (usize::from(table).min(TABLES - 1), mean as u8)
     }
 }
 
@@ -122,10 +101,10 @@ pub(super) fn class(magnitude: f64) -> u8 {
 }
 
 /// Log₂ in thirds above `zero`, as near as a u8 comes.
-fn third_octaves(x: f64, zero: i32) -> u8 {
+fn third_octaves(x: f64, zero: u8) -> u8 {
     if x <= 0.0 {
         return 0;
     }
     let thirds = (3.0 * libm::log2(x)).round() as i32;
-    (thirds + zero).clamp(0, 255) as u8
+    (thirds + i32::from(zero)).clamp(0, 255) as u8
 }

@@ -26,14 +26,37 @@ pub struct PackedMatrix {
     row_scales: Vec<f32>,
 }
 
+/// Some panels of a matrix, to be written.
+pub(super) struct Panels<'a> {
+    /// Groups a row.
+    groups: usize,
+    group_bytes: usize,
+    codes: &'a mut [u8],
+    scales: &'a mut [u8],
+    offsets: &'a mut [i16],
+    /// (panel, row)
+    pub row_scales: &'a mut [f32],
+}
+
+impl Panels<'_> {
+    /// Group `g` of a panel.
+    #[inline(always)]
+    pub fn group(&mut self, panel: usize, g: usize) -> PanelGroup<'_> {
+        let cell = panel * self.groups + g;
+        PanelGroup {
+            codes: &mut self.codes[cell * self.group_bytes..][..self.group_bytes],
+            scales: &mut self.scales.as_chunks_mut().0[cell],
+            offsets: &mut self.offsets.as_chunks_mut().0[cell],
+        }
+    }
+}
+
 /// One group of a panel of eight rows, to be written as the kernels read it ([`PackedView`]).
 pub(super) struct PanelGroup<'a> {
     /// Places by [`CodeWidth::place`].
     pub codes: &'a mut [u8],
-    /// (8)
-    pub scales: &'a mut [u8],
-    /// (8)
-    pub offsets: &'a mut [i16],
+    pub scales: &'a mut [u8; PANEL],
+    pub offsets: &'a mut [i16; PANEL],
 }
 
 impl PackedMatrix {
@@ -120,19 +143,34 @@ impl PackedMatrix {
     }
 
     /// Group `g` of the panel that begins with row `8 · panel`.
-    pub(super) fn panel_group(&mut self, panel: usize, g: usize) -> PanelGroup<'_> {
+    fn panel_group(&mut self, panel: usize, g: usize) -> PanelGroup<'_> {
         let cell = self.cell(panel * PANEL, g);
         let bytes = self.width.group_bytes();
         PanelGroup {
             codes: &mut self.codes[cell * bytes..][..bytes],
-            scales: &mut self.scales[cell * PANEL..][..PANEL],
-            offsets: &mut self.offsets[cell * PANEL..][..PANEL],
+            scales: &mut self.scales.as_chunks_mut().0[cell],
+            offsets: &mut self.offsets.as_chunks_mut().0[cell],
         }
     }
 
-    /// Replaces the unit of a row's scales and offsets.
-    pub(super) fn set_row_scale(&mut self, row: usize, scale: f32) {
-        self.row_scales[row] = scale;
+    /// The matrix cut into pieces of so many panels, the last one perhaps of fewer.
+    pub(super) fn pieces(&mut self, panels: usize) -> impl Iterator<Item = Panels<'_>> {
+        let groups = self.cols / GROUP;
+        let cells = panels * groups;
+        let bytes = self.width.group_bytes();
+        let codes = self.codes.chunks_mut(cells * bytes);
+        let scales = self.scales.chunks_mut(cells * PANEL);
+        let offsets = self.offsets.chunks_mut(cells * PANEL);
+        let row_scales = self.row_scales.chunks_mut(panels * PANEL);
+        let parts = codes.zip(scales).zip(offsets).zip(row_scales);
+        parts.map(move |(((codes, scales), offsets), row_scales)| Panels {
+            groups,
+            group_bytes: bytes,
+            codes,
+            scales,
+            offsets,
+            row_scales,
+        })
     }
 
     /// Replaces the rows from `first` on by those of `from`, whose codes may be narrower.

@@ -35,5 +35,6 @@ pub use float_attention::{FloatKvLayer, attend_in_floats};
 pub use kv::KvLayer;
 pub use layout::{CodeWidth, GROUP, PANEL, PackedView, panels};
 pub use matmul::packed_matmul;
+pub(crate) use pool::for_ranges;
 pub use pool::{run_worker, set_threads, threads, worker_died};
 pub use vector::{argmax, rms_norm, rope, silu_mul};

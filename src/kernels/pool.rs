@@ -224,7 +224,7 @@ impl Drop for Inside {
 ///
 /// # Panics
 /// Where `work` panicked in a worker.
-pub(super) fn for_ranges(total: usize, grain: usize, work: impl Fn(Range<usize>) + Sync) {
+pub(crate) fn for_ranges(total: usize, grain: usize, work: impl Fn(Range<usize>) + Sync) {
     let active = POOL.active.load(Ordering::Relaxed);
     if active == 0 || total <= grain {
         return work(0..total);

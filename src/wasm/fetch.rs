@@ -5,7 +5,7 @@
 use js_sys::{Promise, Reflect, Uint8Array};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
-use web_sys::{ReadableStreamDefaultReader, ReadableWritablePair, Response, ResponseType, Url};
+use web_sys::{ReadableStreamDefaultReader, Response, ResponseType, Url};
 
 use super::js_error::text_of;
 use crate::error::{Error, ErrorKind, Result};
@@ -26,12 +26,6 @@ extern "C" {
     /// Of the window or worker; a realm may have none.
     #[wasm_bindgen(thread_local_v2, js_name = location)]
     static LOCATION: Option<js_sys::Object>;
-
-    /// A `{readable, writable}`; web-sys counts it among the unstable ones.
-    type DecompressionStream;
-
-    #[wasm_bindgen(constructor, catch)]
-    fn new(format: &str) -> std::result::Result<DecompressionStream, JsValue>;
 }
 
 /// `reference` as an absolute URL, against the page's or worker's own address.
@@ -262,31 +256,6 @@ impl Body {
         String::from_utf8(bytes)
             .map_err(|e| Error::not_a_model(format!("{url}: no utf-8 text")).caused_by(e))
     }
-}
-
-/// What the gzip member `stored` holds, inflated by the browser; `name` is for messages.
-///
-/// # Errors
-/// [`ErrorKind::UnsupportedBrowser`] if the browser cannot inflate.
-pub(super) fn inflate(stored: &[u8], name: &str) -> Result<Body> {
-    let unsupported = |thrown: JsValue| {
-        Error::new(
-            ErrorKind::UnsupportedBrowser,
-            format!("{name}: cannot be inflated: DecompressionStream is missing"),
-        )
-        .caused_by(text_of(&thrown))
-    };
-    let inflater = DecompressionStream::new("gzip").map_err(unsupported)?;
-    let compressed = Response::new_with_opt_js_u8_array(Some(&Uint8Array::from(stored)))
-        .map_err(unsupported)?
-        .body()
-        .ok_or_else(|| unsupported(JsValue::UNDEFINED))?;
-    let inflated = compressed.pipe_through(inflater.unchecked_ref::<ReadableWritablePair>());
-    let response = Response::new_with_opt_readable_stream(Some(&inflated)).map_err(unsupported)?;
-    Ok(Body {
-        url: name.into(),
-        response,
-    })
 }
 
 fn network(url: &str, thrown: &JsValue) -> Error {

@@ -47,15 +47,11 @@ async fn load_pack(directory: &Url, manifest: &str, options: LoadOptions) -> Res
     let text_of = |name: &str| texts.get(&name.to_owned()).map(|text| text.as_str());
     let mut loader = Loader::pack(&manifest, text_of, options)?;
     for shard in &manifest.shards {
-        let url = fetch::in_directory(directory, &shard.stored.name)?;
-        let stored = fetch::get(&url)
-            .await?
-            .bytes(shard.stored.bytes as usize)
-            .await?;
-        shard.stored.verify(&stored)?;
-        let inflated = fetch::inflate(&stored, &shard.stored.name)?;
-        drop(stored);
-        read_weights(&mut loader, &shard.stored.name, inflated).await?;
+        let url = fetch::in_directory(directory, &shard.name)?;
+        let stored = fetch::get(&url).await?.bytes(shard.bytes as usize).await?;
+        shard.verify(&stored)?;
+        loader.begin_file(&shard.name)?;
+        loader.feed(&stored)?;
     }
     loader.finish()
 }

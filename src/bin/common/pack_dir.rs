@@ -4,26 +4,14 @@ use std::fs::{self, File};
 use std::io::{ErrorKind as IoErrorKind, Read};
 use std::path::{Path, PathBuf};
 
-use flate2::read::GzDecoder;
 use smollm_web::weights::pack::{FileEntry, MANIFEST, Manifest, SHARD_BYTES};
-use smollm_web::{Error, ErrorKind, Result};
-
-/// Inflated bytes that are handed on at once.
-const CHUNK: usize = 1 << 20;
+use smollm_web::{Error, Result};
 
 /// A pack whose manifest and small files are read.
 pub struct PackDir {
     directory: PathBuf,
     pub manifest: Manifest,
     texts: Vec<(String, String)>,
-}
-
-/// What [`PackDir::read_shards`] hands on.
-pub enum Piece<'a> {
-    /// A shard of this name begins.
-    Shard(&'a str),
-    /// Its next inflated bytes.
-    Bytes(&'a [u8]),
 }
 
 impl PackDir {
@@ -58,25 +46,12 @@ impl PackDir {
         found.map(|(_, text)| text.as_str())
     }
 
-    /// Hands on every shard in order, each checked before it is inflated.
-    pub fn read_shards(&self, mut take: impl FnMut(Piece) -> Result<()>) -> Result<()> {
-        let mut chunk = vec![0; CHUNK];
+    /// Hands on every shard in order, by name and content, each checked before.
+    pub fn read_shards(&self, mut take: impl FnMut(&str, &[u8]) -> Result<()>) -> Result<()> {
         for shard in &self.manifest.shards {
-            let stored = self.read_stored(&shard.stored)?;
-            shard.stored.verify(&stored)?;
-            take(Piece::Shard(&shard.stored.name))?;
-            let mut inflated = GzDecoder::new(&stored[..]);
-            loop {
-                match inflated.read(&mut chunk) {
-                    Ok(0) => break,
-                    Ok(n) => take(Piece::Bytes(&chunk[..n]))?,
-                    Err(e) => {
-                        let name = &shard.stored.name;
-                        let message = format!("{name}: cannot be inflated: {e}");
-                        return Err(Error::new(ErrorKind::Integrity, message).caused_by(e));
-                    }
-                }
-            }
+            let stored = self.read_stored(shard)?;
+            shard.verify(&stored)?;
+            take(&shard.name, &stored)?;
         }
         Ok(())
     }

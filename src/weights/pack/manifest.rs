@@ -14,11 +14,9 @@ pub const MANIFEST: &str = "manifest.json";
 /// What `format` says.
 const FORMAT: &str = "smollm-web-pack";
 /// The version that is written and read.
-const VERSION: u32 = 1;
-/// The most bytes a shard has on the wire.
+const VERSION: u32 = 2;
+/// The most bytes a shard has.
 pub const SHARD_BYTES: u64 = 8 << 20;
-/// The most bytes of tensors that go into one shard. Where they do not compress, gzip adds less than the rest.
-pub const SHARD_RAW_BYTES: u64 = SHARD_BYTES - (64 << 10);
 /// The longest manifest that is read: the largest model it could describe stays well below.
 const MAX_MANIFEST: usize = 16 << 20;
 const MAX_TEXT_FILE: u64 = 64 << 20;
@@ -45,8 +43,8 @@ pub struct Manifest {
     pub notices: Vec<FileEntry>,
     /// In the order of their bytes in the shards.
     pub tensors: Vec<TensorEntry>,
-    /// In order.
-    pub shards: Vec<ShardEntry>,
+    /// In order: put one behind the other, they are the tensors.
+    pub shards: Vec<FileEntry>,
 }
 
 /// The provenance of a pack.
@@ -71,16 +69,6 @@ pub struct FileEntry {
     pub bytes: u64,
     /// Lower-case hexadecimal.
     pub sha256: String,
-}
-
-/// A piece of the tensors' bytes, as a gzip member (RFC 1952) in a file of its own.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ShardEntry {
-    /// The file, as it is stored.
-    #[serde(flatten)]
-    pub stored: FileEntry,
-    /// Bytes once inflated.
-    pub raw_bytes: u64,
 }
 
 /// One tensor.
@@ -289,15 +277,15 @@ impl Manifest {
     }
 
     /// The shard of this name.
-    pub fn shard(&self, name: &str) -> Option<&ShardEntry> {
-        self.shards.iter().find(|shard| shard.stored.name == name)
+    pub fn shard(&self, name: &str) -> Option<&FileEntry> {
+        self.shards.iter().find(|shard| shard.name == name)
     }
 
     fn check(&self) -> Result<()> {
         let mut names = HashSet::from([MANIFEST]);
         let files = self.files.iter().map(|file| (file, MAX_TEXT_FILE));
         let notices = self.notices.iter().map(|file| (file, MAX_TEXT_FILE));
-        let shards = self.shards.iter().map(|shard| (&shard.stored, SHARD_BYTES));
+        let shards = self.shards.iter().map(|shard| (shard, SHARD_BYTES));
         for (file, most) in files.chain(notices).chain(shards) {
             file.check(most)?;
             if !names.insert(&file.name) {
@@ -306,13 +294,7 @@ impl Manifest {
         }
         let mut stored = 0u64;
         for shard in &self.shards {
-            if shard.raw_bytes == 0 || shard.raw_bytes > SHARD_BYTES {
-                return Err(malformed(format!(
-                    "{}: {} raw bytes are not in 1..={SHARD_BYTES}",
-                    shard.stored.name, shard.raw_bytes
-                )));
-            }
-            stored = stored.saturating_add(shard.raw_bytes);
+            stored = stored.saturating_add(shard.bytes);
         }
         let mut needed = 0u64;
         for tensor in &self.tensors {

@@ -1,6 +1,6 @@
 //! Reads the tensors of a pack.
 
-use super::manifest::{Encoding, Manifest, ShardEntry, malformed};
+use super::manifest::{Encoding, FileEntry, Manifest, malformed};
 use crate::config::ModelConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::int4::{self, CodeBits, PackedMatrix};
@@ -33,11 +33,11 @@ impl PackedInfo {
     }
 }
 
-/// Reads a pack's tensors from its inflated shards, fed in order and in chunks of any size. One tensor is held at a
+/// Reads a pack's tensors from its shards, fed in order and in chunks of any size. One tensor is held at a
 /// time.
 #[derive(Debug)]
 pub struct PackReader {
-    shards: Vec<ShardEntry>,
+    shards: Vec<FileEntry>,
     /// Shards begun; the last of them is being read.
     begun: usize,
     /// Bytes of that shard that have not come yet.
@@ -103,18 +103,18 @@ impl PackReader {
                 "{name}: every shard is read"
             )));
         };
-        if next.stored.name != name {
+        if next.name != name {
             return Err(Error::invalid_argument(format!(
                 "{name}: expected {} now",
-                next.stored.name
+                next.name
             )));
         }
-        self.left = next.raw_bytes;
+        self.left = next.bytes;
         self.begun += 1;
         Ok(())
     }
 
-    /// Takes the shard's next inflated bytes.
+    /// Takes the shard's next bytes.
     ///
     /// # Errors
     /// `integrity` for more bytes than the shard has, and whatever the sink answers, both naming the shard. After an
@@ -138,7 +138,7 @@ impl PackReader {
         self.stream.feed(chunk, sink).map(drop)
     }
 
-    /// How far the pack is read, in inflated bytes.
+    /// How far the pack is read.
     pub fn progress(&self) -> Progress {
         Progress {
             bytes_seen: self.bytes_seen,
@@ -157,7 +157,7 @@ impl PackReader {
         if let Some(missing) = self.shards.get(self.begun) {
             return Err(Error::new(
                 ErrorKind::Integrity,
-                format!("{} is missing", missing.stored.name),
+                format!("{} is missing", missing.name),
             ));
         }
         self.stream.finish().map(drop)
@@ -177,7 +177,7 @@ impl PackReader {
 
     fn at_shard(&self, e: Error) -> Error {
         match self.begun.checked_sub(1).and_then(|i| self.shards.get(i)) {
-            Some(shard) => e.at(&shard.stored.name),
+            Some(shard) => e.at(&shard.name),
             None => e,
         }
     }

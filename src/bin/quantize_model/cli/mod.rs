@@ -21,7 +21,7 @@ use smollm_web::weights::{TensorInfo, TensorSink};
 use smollm_web::{Error, ErrorKind, Result};
 
 use output::{Output, ShardWriter};
-use pack_dir::{PackDir, Piece};
+use pack_dir::PackDir;
 
 /// Makes a pack for the browser from a Hugging Face checkpoint or a GGUF file
 #[derive(Parser)]
@@ -113,9 +113,9 @@ fn verify(pack: &PackDir, reports: &[TensorReport]) -> Result<()> {
     )?;
     let mut reader = PackReader::new(&pack.manifest, pack.manifest.model_config()?)?;
     let mut comparison = Comparison(reports);
-    pack.read_shards(|piece| match piece {
-        Piece::Shard(name) => reader.begin_shard(name),
-        Piece::Bytes(bytes) => reader.feed(bytes, &mut comparison),
+    pack.read_shards(|name, bytes| {
+        reader.begin_shard(name)?;
+        reader.feed(bytes, &mut comparison)
     })?;
     reader.finish()
 }

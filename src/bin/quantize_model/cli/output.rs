@@ -1,13 +1,9 @@
 //! The pack's directory, while it is being made.
 
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use flate2::{Compression, GzBuilder};
-use smollm_web::weights::pack::{
-    FileEntry, MANIFEST, Manifest, SHARD_BYTES, SHARD_RAW_BYTES, ShardEntry,
-};
+use smollm_web::weights::pack::{FileEntry, MANIFEST, Manifest, SHARD_BYTES};
 use smollm_web::{Error, ErrorKind, Result};
 
 /// A directory under another name, which takes its place only when everything is well.
@@ -98,24 +94,24 @@ impl Drop for Output {
 /// Cuts a stream of bytes into shards.
 pub struct ShardWriter {
     directory: PathBuf,
-    raw: Vec<u8>,
-    entries: Vec<ShardEntry>,
+    bytes: Vec<u8>,
+    entries: Vec<FileEntry>,
 }
 
 impl ShardWriter {
     pub fn new(directory: &Path) -> Self {
         Self {
             directory: directory.to_owned(),
-            raw: Vec::new(),
+            bytes: Vec::new(),
             entries: Vec::new(),
         }
     }
 
     pub fn push(&mut self, mut bytes: &[u8]) -> Result<()> {
         while !bytes.is_empty() {
-            let room = SHARD_RAW_BYTES as usize - self.raw.len();
+            let room = SHARD_BYTES as usize - self.bytes.len();
             let (now, rest) = bytes.split_at(room.min(bytes.len()));
-            self.raw.extend_from_slice(now);
+            self.bytes.extend_from_slice(now);
             bytes = rest;
             if now.len() == room {
                 self.end_shard()?;
@@ -124,35 +120,18 @@ impl ShardWriter {
         Ok(())
     }
 
-    pub fn finish(mut self) -> Result<Vec<ShardEntry>> {
-        if !self.raw.is_empty() {
+    pub fn finish(mut self) -> Result<Vec<FileEntry>> {
+        if !self.bytes.is_empty() {
             self.end_shard()?;
         }
         Ok(self.entries)
     }
 
     fn end_shard(&mut self) -> Result<()> {
-        // A server that knows .gz would have the browser inflate it, and its hash would be another's.
         let name = format!("weights-{:05}.bin", self.entries.len() + 1);
-        let path = self.directory.join(&name);
-        // Neither time nor file name nor system: the same tensors make the same file.
-        let mut gzip = GzBuilder::new()
-            .mtime(0)
-            .operating_system(255)
-            .write(Vec::new(), Compression::best());
-        gzip.write_all(&self.raw).map_err(|e| failed(&path, e))?;
-        let stored = gzip.finish().map_err(|e| failed(&path, e))?;
-        if stored.len() as u64 > SHARD_BYTES {
-            return Err(Error::invalid_argument(format!(
-                "{name}: is larger than a shard may be"
-            )));
-        }
-        write(&path, &stored)?;
-        self.entries.push(ShardEntry {
-            stored: FileEntry::of(name, &stored),
-            raw_bytes: self.raw.len() as u64,
-        });
-        self.raw.clear();
+        write(&self.directory.join(&name), &self.bytes)?;
+        self.entries.push(FileEntry::of(name, &self.bytes));
+        self.bytes.clear();
         Ok(())
     }
 }

@@ -18,18 +18,13 @@ pub fn print(reports: &[TensorReport], manifest: &Manifest) {
         );
     }
     let weights: u64 = reports.iter().map(|report| report.elements).sum();
-    let raw: u64 = manifest.shards.iter().map(|shard| shard.raw_bytes).sum();
-    let stored: u64 = manifest.shards.iter().map(|shard| shard.stored.bytes).sum();
+    let bytes: u64 = manifest.shards.iter().map(|shard| shard.bytes).sum();
     let texts: u64 = manifest.files.iter().map(|file| file.bytes).sum();
     println!();
     println!(
-        "{weights} weights in {raw} bytes: {:.3} bits a weight",
-        bits(raw, weights)
-    );
-    println!(
-        "{stored} bytes in {} shards: {:.3} bits a weight",
+        "{weights} weights in {bytes} bytes, {} shards: {:.3} bits a weight",
         manifest.shards.len(),
-        bits(stored, weights)
+        bits(bytes, weights)
     );
     println!("{texts} bytes of tokenizer and template");
     println!("read back and found the same");

@@ -14,7 +14,7 @@ use smollm_web::loader::{CheckpointTexts, LoadOptions, LoadedModel, Loader};
 use smollm_web::weights::pack::MANIFEST;
 use smollm_web::{Error, Result, kernels, model};
 
-use super::pack_dir::{PackDir, Piece};
+use super::pack_dir::PackDir;
 
 /// What every subcommand is told about its model.
 #[derive(clap::Args)]
@@ -82,14 +82,12 @@ fn load_pack(directory: &Path, options: LoadOptions) -> Result<LoadedModel> {
     let at = |e: Error| e.at(directory.display());
     let pack = PackDir::open(directory)?;
     let mut loader = Loader::pack(&pack.manifest, |name| pack.text(name), options).map_err(at)?;
-    let raw = pack.manifest.shards.iter().map(|shard| shard.raw_bytes);
-    let mut progress = LoadProgress::new(raw.sum());
-    pack.read_shards(|piece| match piece {
-        Piece::Shard(name) => loader.begin_file(name),
-        Piece::Bytes(bytes) => {
-            progress.advance(bytes.len() as u64);
-            loader.feed(bytes)
-        }
+    let bytes = pack.manifest.shards.iter().map(|shard| shard.bytes);
+    let mut progress = LoadProgress::new(bytes.sum());
+    pack.read_shards(|name, bytes| {
+        progress.advance(bytes.len() as u64);
+        loader.begin_file(name)?;
+        loader.feed(bytes)
     })
     .map_err(at)?;
     progress.finish();
