@@ -14,7 +14,7 @@
 use super::backend::dispatch;
 use super::kv::{KvLayer, LANES, quantize};
 use super::pool;
-use super::simd::{Simd, exp2, max_lane, sum};
+use super::simd::{Exp2, Simd, exp2, max_lane, sum};
 use std::cell::RefCell;
 use std::f32::consts::LOG2_E;
 use std::ops::Range;
@@ -80,8 +80,8 @@ dispatch! {
 struct Scratch {
     /// (query, position): scores, then weights.
     scores: Vec<f32>,
-    /// (query, column): the queries' integers, then (query, position): the weights'.
-    integers: Vec<i16>,
+    /// (column / 2, query, column % 2): the queries' integers, then (position / 2, query, position % 2): the weights'.
+    integers: Vec<[i16; 2]>,
 }
 
 thread_local! {
@@ -138,12 +138,20 @@ unsafe fn some_heads<S: Simd, const Q: usize>(
 
     let Scratch { scores, integers } = scratch;
     scores.resize((Q * padded).max(scores.len()), 0.0);
-    integers.resize((Q * padded.max(head_dim)).max(integers.len()), 0);
+    let pairs = Q * padded.max(head_dim) / 2;
+    integers.resize(pairs.max(integers.len()), [0; 2]);
 
     let mut q_scales = [0.0; Q];
-    let rows = integers.chunks_exact_mut(head_dim);
-    for ((scale, row), q) in q_scales.iter_mut().zip(rows).zip(q.chunks_exact(head_dim)) {
-        *scale = quantize(q, KvLayer::QUERY_LIMIT, row) * (LOG2_E / (head_dim as f32).sqrt());
+    let mut row = [0; KvLayer::MAX_HEAD_DIM];
+    for (j, (scale, q)) in q_scales
+        .iter_mut()
+        .zip(q.chunks_exact(head_dim))
+        .enumerate()
+    {
+        *scale = quantize(q, KvLayer::QUERY_LIMIT, &mut row) * (LOG2_E / (head_dim as f32).sqrt());
+        let to = integers[j..].iter_mut().step_by(Q);
+        to.zip(row[..head_dim].as_chunks().0)
+            .for_each(|(to, &pair)| *to = pair);
     }
     // SAFETY: `keys` holds padded / 8 blocks of head_dim / 2 pairs; `values` head_dim / 8 blocks of capacity / 2, of
     // which padded / 2 are read; `integers` as many for every query; stores are of eight floats below Q · padded.
@@ -169,9 +177,8 @@ unsafe fn some_heads<S: Simd, const Q: usize>(
         let mut factors = [0.0; Q];
         for j in 0..Q {
             let scores = &mut scores[j * padded..][..padded];
-            let weights = &mut integers[j * padded..][..padded];
             let largest = max_lane::<S>(largest[j]);
-            factors[j] = weigh::<S>(scores, largest, seen, value_scales, weights);
+            factors[j] = weigh::<S, Q>(scores, largest, seen, value_scales, &mut integers[j..]);
         }
         let out = task.out.0.add(first);
         for c in (0..head_dim).step_by(LANES) {
@@ -192,15 +199,16 @@ unsafe fn some_heads<S: Simd, const Q: usize>(
 /// # Safety
 /// All slices have one length, a multiple of 8, less than 8 above `seen`.
 #[inline(always)]
-unsafe fn weigh<S: Simd>(
+unsafe fn weigh<S: Simd, const Q: usize>(
     scores: &mut [f32],
     largest: f32,
     seen: usize,
     value_scales: &[f32],
-    weights: &mut [i16],
+    weights: &mut [[i16; 2]],
 ) -> f32 {
     // SAFETY: every access is to eight elements of a chunk of eight.
     unsafe {
+        let constants = Exp2::constants();
         let largest = S::splat(largest);
         let mut total = S::splat(0.0);
         let mut heaviest = S::splat(0.0);
@@ -210,7 +218,7 @@ unsafe fn weigh<S: Simd>(
             .zip(value_scales.chunks_exact(LANES))
             .enumerate()
         {
-            let mut e = exp2::<S>(S::sub(S::load(s.as_ptr()), largest));
+            let mut e = exp2::<S>(S::sub(S::load(s.as_ptr()), largest), constants);
             if (i + 1) * LANES > seen {
                 // exp2's range ends above zero: what is no position must not count.
                 S::store(s.as_mut_ptr(), e);
@@ -231,12 +239,11 @@ unsafe fn weigh<S: Simd>(
             (32_767.0 / heaviest).min(MAX_WEIGHT / sum::<S>(weight))
         };
         let by = S::splat(multiplier);
-        for (s, u) in scores
-            .chunks_exact(LANES)
-            .zip(weights.chunks_exact_mut(LANES))
-        {
+        let mut to = weights.as_mut_ptr();
+        for s in scores.chunks_exact(LANES) {
             let w = S::mul(S::load(s.as_ptr()), by);
-            S::store_i16(u.as_mut_ptr(), S::float_to_int(w));
+            S::store_pairs(to, Q, S::float_to_int(w));
+            to = to.add(LANES / 2 * Q);
         }
         if multiplier > 0.0 {
             1.0 / (multiplier * sum::<S>(total))
@@ -278,7 +285,7 @@ impl Element for i8 {
 #[inline(always)]
 unsafe fn dot_pairs<S: Simd, T: Element, const Q: usize>(
     block: *const T,
-    x: *const i16,
+    x: *const [i16; 2],
     count: usize,
 ) -> [S::Int; Q] {
     // SAFETY: as said.
@@ -289,11 +296,11 @@ unsafe fn dot_pairs<S: Simd, T: Element, const Q: usize>(
         for _ in 0..count / 2 {
             let lanes = T::load::<S>(block);
             for j in 0..Q {
-                let products = S::widen_mul(lanes, S::splat_pair(x.add(j * count).cast()));
+                let products = S::widen_mul(lanes, S::splat_pair(x.add(j)));
                 acc[j] = S::int_add(acc[j], products);
             }
             block = block.add(2 * LANES);
-            x = x.add(2);
+            x = x.add(Q);
         }
         acc
     }

@@ -3,7 +3,7 @@
 use super::backend::dispatch;
 use super::dense::dot;
 use super::pool;
-use super::simd::{Simd, exp, lanes, max_lane, sum};
+use super::simd::{Exp, Simd, exp, lanes, max_lane, sum};
 use std::cell::RefCell;
 use std::collections::TryReserveError;
 use std::ops::Range;
@@ -163,7 +163,7 @@ unsafe fn one_head<S: Simd>(
         }
         let largest = S::splat(max_lane::<S>(largest));
         for s in scores.chunks_exact_mut(8) {
-            let e = exp::<S>(S::sub(S::load(s.as_ptr()), largest));
+            let e = exp::<S>(S::sub(S::load(s.as_ptr()), largest), Exp::constants());
             S::store(s.as_mut_ptr(), e);
         }
         // exp's range ends above zero: padding must not count.

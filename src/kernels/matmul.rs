@@ -112,6 +112,8 @@ unsafe fn multiply_with<S: Simd>(
 struct Panel {
     index: usize,
     groups: usize,
+    /// Steps of a group after its first, a number that the compiler must not know: it would unroll the loop, put the sums
+    /// into an order of its own, and keep more vectors than WebAssembly engines have registers for.
     steps: usize,
     codes: *const u8,
     scales: *const u8,
@@ -283,13 +285,18 @@ unsafe fn group<S: Simd, const T: usize, const SOURCE: u8>(
             return exact;
         }
         if SOURCE == source::NIBBLES {
-            let (even, odd) = two_codes::<S, SOURCE>(codes, 0);
-            let mut acc = first_products::<S, T>(even, record, 0);
-            add_products::<S, T>(&mut acc, odd, record, 1);
-            for i in 1..GROUP_QUADS / 2 {
-                let (even, odd) = two_codes::<S, SOURCE>(codes, i);
-                add_products::<S, T>(&mut acc, even, record, 2 * i);
-                add_products::<S, T>(&mut acc, odd, record, 2 * i + 1);
+            let two_quads = 2 * T * S::QUAD_BYTES;
+            let w = S::load_bytes(codes);
+            let mut acc = first_products::<S, T>(S::low_codes(w), record, 0);
+            add_products::<S, T>(&mut acc, S::high_codes(w), record, 1);
+            let mut codes = codes.add(32);
+            let mut quads = record.add(two_quads);
+            for _ in 0..steps / 2 {
+                let w = S::load_bytes(codes);
+                add_products::<S, T>(&mut acc, S::low_codes(w), quads, 0);
+                add_products::<S, T>(&mut acc, S::high_codes(w), quads, 1);
+                codes = codes.add(32);
+                quads = quads.add(two_quads);
             }
             for t in 0..T {
                 exact[t] = S::scale(acc[t], scales);
@@ -317,21 +324,6 @@ unsafe fn group<S: Simd, const T: usize, const SOURCE: u8>(
 unsafe fn quad<S: Simd, const T: usize>(record: *const u8, i: usize, t: usize) -> S::Quad {
     // SAFETY: as `group`.
     unsafe { S::load_quad(record.add((i * T + t) * S::QUAD_BYTES)) }
-}
-
-/// The codes of quads `2 i` and `2 i + 1`.
-#[inline(always)]
-unsafe fn two_codes<S: Simd, const SOURCE: u8>(codes: *const u8, i: usize) -> (S::Codes, S::Codes) {
-    // SAFETY: as `group`.
-    unsafe {
-        if SOURCE == source::NIBBLES {
-            let w = S::load_bytes(codes.add(32 * i));
-            (S::low_codes(w), S::high_codes(w))
-        } else {
-            let w = codes.add(2 * i * S::CODES_BYTES);
-            (S::load_codes(w), S::load_codes(w.add(S::CODES_BYTES)))
-        }
-    }
 }
 
 #[inline(always)]

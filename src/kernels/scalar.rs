@@ -137,8 +137,17 @@ impl Simd for Scalar {
         unsafe { p.cast::<[i16; 8]>().write_unaligned(v.map(|x| x as i16)) }
     }
     #[inline(always)]
-    unsafe fn pow2(n: [i32; 8]) -> [f32; 8] {
-        n.map(|n| f32::from_bits(((n + 127) << 23) as u32))
+    unsafe fn store_pairs(p: *mut [i16; 2], stride: usize, v: [i32; 8]) {
+        let v = v.map(|x| x as i16);
+        for (i, &pair) in v.as_chunks::<2>().0.iter().enumerate() {
+            unsafe { p.add(i * stride).write_unaligned(pair) };
+        }
+    }
+    #[inline(always)]
+    unsafe fn ldexp(m: [f32; 8], shifted: [f32; 8]) -> [f32; 8] {
+        std::array::from_fn(|i| {
+            f32::from_bits(m[i].to_bits().wrapping_add(shifted[i].to_bits() << 23))
+        })
     }
     #[inline(always)]
     unsafe fn splat(x: f32) -> [f32; 8] {

@@ -88,8 +88,10 @@ pub(super) trait Simd {
     unsafe fn float_to_int(x: Self::Float) -> Self::Int;
     /// Writes eight i16, from lanes that fit.
     unsafe fn store_i16(p: *mut i16, v: Self::Int);
-    /// 2^n for n in -126..=127.
-    unsafe fn pow2(n: Self::Int) -> Self::Float;
+    /// Writes eight i16, from lanes that fit, as four pairs, `stride` pairs from one to the next.
+    unsafe fn store_pairs(p: *mut [i16; 2], stride: usize, v: Self::Int);
+    /// `m · 2^n`, m and the product normal numbers; `shifted` is 1.5 · 2^23 + n.
+    unsafe fn ldexp(m: Self::Float, shifted: Self::Float) -> Self::Float;
 
     unsafe fn splat(x: f32) -> Self::Float;
     /// Reads one float into all lanes.
@@ -132,33 +134,57 @@ pub(super) unsafe fn max_lane<S: Simd>(v: S::Float) -> f32 {
         .fold(lanes[0], |m, &x| if x > m { x } else { m })
 }
 
+/// Rounds to the nearest integer by addition: a float of this size has no fraction, and its low bits count.
+const ROUNDER: f32 = 12_582_912.0; // 1.5 · 2^23
+
 /// 2^x, within 2 units in the last place for x in -86..=127; clamped below, for the reason given at [`exp`].
 ///
 /// x = n + r, |r| ≤ ½, and 1 + r · p(r) the polynomial of degree 5 whose largest relative error there is smallest (9·10^-8).
 #[inline(always)]
-pub(super) unsafe fn exp2<S: Simd>(x: S::Float) -> S::Float {
-    #[expect(
-        clippy::approx_constant,
-        reason = "near ln 2, as in the series, and not equal to it"
-    )]
-    const POLYNOMIAL: [f32; 6] = [
-        1.326_487_9e-3,
-        9.671_509e-3,
-        5.550_733e-2,
-        2.402_224_2e-1,
-        6.931_47e-1,
-        1.0,
-    ];
-    // SAFETY: no memory is touched; the caller enabled the instruction set.
+pub(super) unsafe fn exp2<S: Simd>(x: S::Float, c: &Exp2) -> S::Float {
+    // SAFETY: reads single floats; the caller enabled the instruction set.
     unsafe {
-        let x = S::max(x, S::splat(-86.0));
-        let whole = S::float_to_int(x);
-        let r = S::sub(x, S::int_to_float(whole));
-        let mut p = S::splat(POLYNOMIAL[0]);
-        for &c in &POLYNOMIAL[1..] {
-            p = S::add(S::mul(p, r), S::splat(c));
+        let x = S::max(x, S::load_splat(&c.lowest));
+        let rounder = S::load_splat(&c.rounder);
+        let shifted = S::add(x, rounder);
+        let r = S::sub(x, S::sub(shifted, rounder));
+        let mut p = S::load_splat(&c.polynomial[0]);
+        for c in &c.polynomial[1..] {
+            p = S::add(S::mul(p, r), S::load_splat(c));
         }
-        S::mul(p, S::pow2(whole))
+        S::ldexp(p, shifted)
+    }
+}
+
+/// The constants of [`exp2`].
+pub(super) struct Exp2 {
+    lowest: f32,
+    rounder: f32,
+    polynomial: [f32; 6],
+}
+
+impl Exp2 {
+    /// In memory, whatever the compiler thinks of it: WebAssembly engines make a vector constant anew, by three
+    /// instructions, wherever it is used.
+    #[inline(always)]
+    pub(super) fn constants() -> &'static Self {
+        #[expect(
+            clippy::approx_constant,
+            reason = "near ln 2, as in the series, and not equal to it"
+        )]
+        static CONSTANTS: Exp2 = Exp2 {
+            lowest: -86.0,
+            rounder: ROUNDER,
+            polynomial: [
+                1.326_487_9e-3,
+                9.671_509e-3,
+                5.550_733e-2,
+                2.402_224_2e-1,
+                6.931_47e-1,
+                1.0,
+            ],
+        };
+        std::hint::black_box(&CONSTANTS)
     }
 }
 
@@ -170,29 +196,60 @@ pub(super) unsafe fn exp2<S: Simd>(x: S::Float) -> S::Float {
 /// Cephes' `expf` (Stephen L. Moshier, netlib cephes/single/expf.c): x = n ln 2 + r, then a
 /// polynomial of degree 6 in r, then times 2^n.
 #[inline(always)]
-pub(super) unsafe fn exp<S: Simd>(x: S::Float) -> S::Float {
-    const LN2_HI: f32 = 0.693_359_4;
-    const LN2_LO: f32 = -2.121_944_4e-4;
-    const POLYNOMIAL: [f32; 6] = [
-        1.987_569_1e-4,
-        1.398_2e-3,
-        8.333_452e-3,
-        4.166_579_6e-2,
-        1.666_666_5e-1,
-        5e-1, // 5.0000001201e-1 there, which is this in f32
-    ];
-    // SAFETY: no memory is touched; the caller enabled the instruction set.
+pub(super) unsafe fn exp<S: Simd>(x: S::Float, c: &Exp) -> S::Float {
+    // SAFETY: reads single floats; the caller enabled the instruction set.
     unsafe {
-        let x = S::max(S::min(x, S::splat(88.0)), S::splat(-60.0));
-        let whole = S::float_to_int(S::mul(x, S::splat(std::f32::consts::LOG2_E)));
-        let n = S::int_to_float(whole);
-        let r = S::sub(x, S::mul(n, S::splat(LN2_HI)));
-        let r = S::sub(r, S::mul(n, S::splat(LN2_LO)));
-        let mut p = S::splat(POLYNOMIAL[0]);
-        for &c in &POLYNOMIAL[1..] {
-            p = S::add(S::mul(p, r), S::splat(c));
+        let x = S::max(
+            S::min(x, S::load_splat(&c.highest)),
+            S::load_splat(&c.lowest),
+        );
+        let rounder = S::load_splat(&c.rounder);
+        let shifted = S::add(S::mul(x, S::load_splat(&c.log2_e)), rounder);
+        let n = S::sub(shifted, rounder);
+        let r = S::sub(x, S::mul(n, S::load_splat(&c.ln2_high)));
+        let r = S::sub(r, S::mul(n, S::load_splat(&c.ln2_low)));
+        let mut p = S::load_splat(&c.polynomial[0]);
+        for c in &c.polynomial[1..] {
+            p = S::add(S::mul(p, r), S::load_splat(c));
         }
-        let p = S::add(S::add(S::mul(p, S::mul(r, r)), r), S::splat(1.0));
-        S::mul(p, S::pow2(whole))
+        let p = S::add(S::add(S::mul(p, S::mul(r, r)), r), S::load_splat(&c.one));
+        S::ldexp(p, shifted)
+    }
+}
+
+/// The constants of [`exp`].
+pub(super) struct Exp {
+    highest: f32,
+    lowest: f32,
+    rounder: f32,
+    log2_e: f32,
+    ln2_high: f32,
+    ln2_low: f32,
+    polynomial: [f32; 6],
+    pub(super) one: f32,
+}
+
+impl Exp {
+    /// In memory, as those of [`Exp2`].
+    #[inline(always)]
+    pub(super) fn constants() -> &'static Self {
+        static CONSTANTS: Exp = Exp {
+            highest: 88.0,
+            lowest: -60.0,
+            rounder: ROUNDER,
+            log2_e: std::f32::consts::LOG2_E,
+            ln2_high: 0.693_359_4,
+            ln2_low: -2.121_944_4e-4,
+            polynomial: [
+                1.987_569_1e-4,
+                1.398_2e-3,
+                8.333_452e-3,
+                4.166_579_6e-2,
+                1.666_666_5e-1,
+                5e-1, // 5.0000001201e-1 there, which is this in f32
+            ],
+            one: 1.0,
+        };
+        std::hint::black_box(&CONSTANTS)
     }
 }

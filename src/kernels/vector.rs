@@ -1,7 +1,7 @@
 //! Operations on single vectors: normalization, activation function, rotation, argmax.
 
 use super::backend::dispatch;
-use super::simd::{Simd, exp, sum};
+use super::simd::{Exp, Simd, exp, sum};
 
 /// RMSNorm (Zhang and Sennrich 2019): `y = x / sqrt(mean(x²) + eps) · w`, row by row; x and y (tokens, w.len()).
 ///
@@ -61,6 +61,7 @@ unsafe fn rms_norm_with<S: Simd>(x: &[f32], w: &[f32], eps: f32, y: &mut [f32]) 
 /// Lengths as checked in [`silu_mul`].
 #[inline(always)]
 unsafe fn silu_mul_with<S: Simd>(x: &[f32], width: usize, y: &mut [f32]) {
+    let constants = Exp::constants();
     for (x, y) in x.chunks_exact(2 * width).zip(y.chunks_exact_mut(width)) {
         let (gate, up) = x.split_at(width);
         for ((gate, up), y) in gate
@@ -71,9 +72,8 @@ unsafe fn silu_mul_with<S: Simd>(x: &[f32], width: usize, y: &mut [f32]) {
             // SAFETY: every access is to eight floats of a chunk of eight.
             unsafe {
                 let gate = S::load(gate.as_ptr());
-                let one = S::splat(1.0);
-                let decay = exp::<S>(S::sub(S::splat(0.0), gate));
-                let silu = S::div(gate, S::add(one, decay));
+                let decay = exp::<S>(S::sub(S::splat(0.0), gate), constants);
+                let silu = S::div(gate, S::add(S::load_splat(&constants.one), decay));
                 S::store(y.as_mut_ptr(), S::mul(silu, S::load(up.as_ptr())));
             }
         }

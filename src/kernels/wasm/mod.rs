@@ -159,9 +159,19 @@ impl<D: Dot> Simd for Wasm<D> {
         unsafe { v128_store(p.cast(), i16x8_narrow_i32x4(v.0, v.1)) }
     }
     #[inline(always)]
-    unsafe fn pow2(n: Pair) -> Pair {
-        let one = |n| i32x4_shl(i32x4_add(n, i32x4_splat(127)), 23);
-        (one(n.0), one(n.1))
+    unsafe fn store_pairs(p: *mut [i16; 2], stride: usize, v: Pair) {
+        let v = i16x8_narrow_i32x4(v.0, v.1);
+        unsafe {
+            v128_store32_lane::<0>(v, p.cast());
+            v128_store32_lane::<1>(v, p.add(stride).cast());
+            v128_store32_lane::<2>(v, p.add(2 * stride).cast());
+            v128_store32_lane::<3>(v, p.add(3 * stride).cast());
+        }
+    }
+    #[inline(always)]
+    unsafe fn ldexp(m: Pair, shifted: Pair) -> Pair {
+        let n = (i32x4_shl(shifted.0, 23), i32x4_shl(shifted.1, 23));
+        both!(i32x4_add, m, n)
     }
     #[inline(always)]
     unsafe fn splat(x: f32) -> Pair {

@@ -156,10 +156,20 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
-    unsafe fn pow2(n: __m256i) -> __m256 {
+    unsafe fn store_pairs(p: *mut [i16; 2], stride: usize, v: __m256i) {
         unsafe {
-            let biased = _mm256_add_epi32(n, _mm256_set1_epi32(127));
-            _mm256_castsi256_ps(_mm256_slli_epi32(biased, 23))
+            let mut pairs = [[0; 2]; 4];
+            Self::store_i16(pairs.as_mut_ptr().cast(), v);
+            for (i, pair) in pairs.into_iter().enumerate() {
+                p.add(i * stride).write_unaligned(pair);
+            }
+        }
+    }
+    #[inline(always)]
+    unsafe fn ldexp(m: __m256, shifted: __m256) -> __m256 {
+        unsafe {
+            let n = _mm256_slli_epi32(_mm256_castps_si256(shifted), 23);
+            _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(m), n))
         }
     }
     #[inline(always)]

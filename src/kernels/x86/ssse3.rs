@@ -191,14 +191,22 @@ impl Simd for Ssse3 {
         unsafe { _mm_storeu_si128(p.cast(), _mm_packs_epi32(v.0, v.1)) }
     }
     #[inline(always)]
-    unsafe fn pow2(n: Pair) -> Floats {
+    unsafe fn store_pairs(p: *mut [i16; 2], stride: usize, v: Pair) {
         unsafe {
-            let one = |n| {
-                let biased = _mm_add_epi32(n, _mm_set1_epi32(127));
-                _mm_castsi128_ps(_mm_slli_epi32(biased, 23))
-            };
-            (one(n.0), one(n.1))
+            let mut pairs = [[0; 2]; 4];
+            Self::store_i16(pairs.as_mut_ptr().cast(), v);
+            for (i, pair) in pairs.into_iter().enumerate() {
+                p.add(i * stride).write_unaligned(pair);
+            }
         }
+    }
+    #[inline(always)]
+    unsafe fn ldexp(m: Floats, shifted: Floats) -> Floats {
+        let one = |m, shifted| unsafe {
+            let n = _mm_slli_epi32(_mm_castps_si128(shifted), 23);
+            _mm_castsi128_ps(_mm_add_epi32(_mm_castps_si128(m), n))
+        };
+        (one(m.0, shifted.0), one(m.1, shifted.1))
     }
     #[inline(always)]
     unsafe fn splat(x: f32) -> Floats {
