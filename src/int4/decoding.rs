@@ -147,7 +147,7 @@ impl Piece<'_> {
                     let offset = shared.bits.offset(scale, minimum, step).ok_or_else(|| {
                         at_row(Error::not_a_model("a minimum is out of range"), first + r)
                     })?;
-                    (to.scales[r], to.offsets[r]) = (scale, offset);
+                    (to.scales[r], to.offsets[r]) = (scale, offset.to_ne_bytes());
                     *zero = zero_class(scale, minimum, step);
                 }
                 match (&shared.model, &contexts) {

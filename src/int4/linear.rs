@@ -119,11 +119,11 @@ impl QuantizedType for Packed {
     }
 
     fn storage_size_in_bytes(&self) -> usize {
-        self.0.codes().len()
+        self.0.cells().len()
     }
 
     fn as_ptr(&self) -> *const u8 {
-        self.0.codes().as_ptr()
+        self.0.cells().as_ptr()
     }
 
     fn block_size(&self) -> usize {

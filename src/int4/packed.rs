@@ -20,20 +20,16 @@ pub struct PackedMatrix {
     width: CodeWidth,
     rows: usize,
     cols: usize,
-    codes: Vec<u8>,
-    scales: Vec<u8>,
-    offsets: Vec<i16>,
+    cells: Vec<u8>,
     row_scales: Vec<f32>,
 }
 
 /// Some panels of a matrix, to be written.
 pub(super) struct Panels<'a> {
+    width: CodeWidth,
     /// Groups a row.
     groups: usize,
-    group_bytes: usize,
-    codes: &'a mut [u8],
-    scales: &'a mut [u8],
-    offsets: &'a mut [i16],
+    cells: &'a mut [u8],
     /// (panel, row)
     pub row_scales: &'a mut [f32],
 }
@@ -42,12 +38,7 @@ impl Panels<'_> {
     /// Group `g` of a panel.
     #[inline(always)]
     pub fn group(&mut self, panel: usize, g: usize) -> PanelGroup<'_> {
-        let cell = panel * self.groups + g;
-        PanelGroup {
-            codes: &mut self.codes[cell * self.group_bytes..][..self.group_bytes],
-            scales: &mut self.scales.as_chunks_mut().0[cell],
-            offsets: &mut self.offsets.as_chunks_mut().0[cell],
-        }
+        PanelGroup::of(self.width, self.cells, panel * self.groups + g)
     }
 }
 
@@ -56,7 +47,24 @@ pub(super) struct PanelGroup<'a> {
     /// Places by [`CodeWidth::place`].
     pub codes: &'a mut [u8],
     pub scales: &'a mut [u8; PANEL],
-    pub offsets: &'a mut [i16; PANEL],
+    /// i16 as bytes, since a cell is bytes.
+    pub offsets: &'a mut [[u8; 2]; PANEL],
+}
+
+impl<'a> PanelGroup<'a> {
+    /// A matrix's cell by its number.
+    #[inline(always)]
+    fn of(width: CodeWidth, cells: &'a mut [u8], cell: usize) -> Self {
+        let bytes = width.cell_bytes();
+        let (codes, rest) = cells[cell * bytes..][..bytes].split_at_mut(width.group_bytes());
+        let (scales, offsets) = rest.split_first_chunk_mut().expect("a cell has scales");
+        let offsets = offsets.as_chunks_mut().0;
+        Self {
+            codes,
+            scales,
+            offsets: offsets.try_into().expect("a cell has offsets"),
+        }
+    }
 }
 
 impl PackedMatrix {
@@ -74,9 +82,7 @@ impl PackedMatrix {
             width,
             rows,
             cols,
-            codes: allocate(cells * width.group_bytes())?,
-            scales: allocate(cells * PANEL)?,
-            offsets: allocate(cells * PANEL)?,
+            cells: allocate(cells * width.cell_bytes())?,
             row_scales: allocate(panels(rows) * PANEL)?,
         })
     }
@@ -98,7 +104,7 @@ impl PackedMatrix {
 
     /// Bytes in memory.
     pub fn bytes(&self) -> usize {
-        self.codes.len() + self.scales.len() + 2 * self.offsets.len() + 4 * self.row_scales.len()
+        self.cells.len() + 4 * self.row_scales.len()
     }
 
     /// The unit of a row's scales and offsets.
@@ -113,16 +119,14 @@ impl PackedMatrix {
             width: self.width,
             rows: self.rows,
             cols: self.cols,
-            codes: &self.codes,
-            scales: &self.scales,
-            offsets: &self.offsets,
+            cells: &self.cells,
             row_scales: &self.row_scales,
         }
     }
 
-    /// The codes, for those who need one contiguous piece of it.
-    pub(super) fn codes(&self) -> &[u8] {
-        &self.codes
+    /// Codes, scales and offsets, for those who need one contiguous piece of it.
+    pub(super) fn cells(&self) -> &[u8] {
+        &self.cells
     }
 
     /// Replaces a row by its scale and its groups, `cols / 32` of them.
@@ -137,7 +141,7 @@ impl PackedMatrix {
             debug_assert!(group.codes.iter().all(|&code| code <= width.max_code()));
             let to = self.panel_group(row / PANEL, g);
             to.scales[r] = group.scale;
-            to.offsets[r] = group.offset;
+            to.offsets[r] = group.offset.to_ne_bytes();
             set_codes(width, &group.codes, r, to.codes);
         }
     }
@@ -145,32 +149,22 @@ impl PackedMatrix {
     /// Group `g` of the panel that begins with row `8 · panel`.
     fn panel_group(&mut self, panel: usize, g: usize) -> PanelGroup<'_> {
         let cell = self.cell(panel * PANEL, g);
-        let bytes = self.width.group_bytes();
-        PanelGroup {
-            codes: &mut self.codes[cell * bytes..][..bytes],
-            scales: &mut self.scales.as_chunks_mut().0[cell],
-            offsets: &mut self.offsets.as_chunks_mut().0[cell],
-        }
+        PanelGroup::of(self.width, &mut self.cells, cell)
     }
 
     /// The matrix cut into pieces of so many panels, the last one perhaps of fewer.
     pub(super) fn pieces(&mut self, panels: usize) -> impl Iterator<Item = Panels<'_>> {
-        let groups = self.cols / GROUP;
-        let cells = panels * groups;
-        let bytes = self.width.group_bytes();
-        let codes = self.codes.chunks_mut(cells * bytes);
-        let scales = self.scales.chunks_mut(cells * PANEL);
-        let offsets = self.offsets.chunks_mut(cells * PANEL);
+        let (width, groups) = (self.width, self.cols / GROUP);
+        let cells = (self.cells).chunks_mut(panels * groups * width.cell_bytes());
         let row_scales = self.row_scales.chunks_mut(panels * PANEL);
-        let parts = codes.zip(scales).zip(offsets).zip(row_scales);
-        parts.map(move |(((codes, scales), offsets), row_scales)| Panels {
-            groups,
-            group_bytes: bytes,
-            codes,
-            scales,
-            offsets,
-            row_scales,
-        })
+        cells
+            .zip(row_scales)
+            .map(move |(cells, row_scales)| Panels {
+                width,
+                groups,
+                cells,
+                row_scales,
+            })
     }
 
     /// Replaces the rows from `first` on by those of `from`, whose codes may be narrower.
@@ -184,13 +178,7 @@ impl PackedMatrix {
         if whole_panels && from.width == self.width {
             // Panels lie one behind the other.
             let cell = first / PANEL * (self.cols / GROUP);
-            copy_to(
-                &mut self.codes,
-                cell * self.width.group_bytes(),
-                &from.codes,
-            );
-            copy_to(&mut self.scales, cell * PANEL, &from.scales);
-            copy_to(&mut self.offsets, cell * PANEL, &from.offsets);
+            copy_to(&mut self.cells, cell * self.width.cell_bytes(), &from.cells);
             copy_to(&mut self.row_scales, first, &from.row_scales);
             return;
         }
@@ -220,15 +208,17 @@ impl PackedMatrix {
     pub fn group(&self, row: usize, g: usize) -> Group {
         let cell = self.cell(row, g);
         let r = row % PANEL;
-        let bytes = self.width.group_bytes();
-        let codes = &self.codes[cell * bytes..][..bytes];
+        let bytes = self.width.cell_bytes();
+        let cell = &self.cells[cell * bytes..][..bytes];
+        let (codes, rest) = cell.split_at(self.width.group_bytes());
+        let (scales, offsets) = rest.split_at(PANEL);
         Group {
             codes: std::array::from_fn(|c| {
                 let (byte, shift) = self.width.place(r, c);
                 codes[byte] >> shift & self.width.max_code()
             }),
-            scale: self.scales[cell * PANEL + r],
-            offset: self.offsets[cell * PANEL + r],
+            scale: scales[r],
+            offset: i16::from_ne_bytes(offsets.as_chunks().0[r]),
         }
     }
 

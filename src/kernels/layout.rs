@@ -44,6 +44,11 @@ impl CodeWidth {
         }
     }
 
+    /// Bytes of one cell: one panel's codes, scales and offsets of one group.
+    pub const fn cell_bytes(self) -> usize {
+        self.group_bytes() + PANEL * (size_of::<u8>() + size_of::<i16>())
+    }
+
     /// Where the code of row `r` of the panel and column `c` of the group lies: byte and shift.
     pub const fn place(self, r: usize, c: usize) -> (usize, u32) {
         match self {
@@ -67,12 +72,9 @@ pub struct PackedView<'a> {
     pub rows: usize,
     /// Input dimension, a multiple of [`GROUP`].
     pub cols: usize,
-    /// (panel, group, [`CodeWidth::group_bytes`])
-    pub codes: &'a [u8],
-    /// (panel, group, row)
-    pub scales: &'a [u8],
-    /// (panel, group, row)
-    pub offsets: &'a [i16],
+    /// (panel, group, cell): the codes ([`CodeWidth::group_bytes`]), the rows' scales (8), their offsets (8, i16). One stream
+    /// of memory, which processors fetch ahead better than three.
+    pub cells: &'a [u8],
     /// (panel, row)
     pub row_scales: &'a [f32],
 }
@@ -83,9 +85,7 @@ impl PackedView<'_> {
     pub(super) fn check(&self) {
         assert!(self.cols.is_multiple_of(GROUP), "columns");
         let cells = panels(self.rows) * (self.cols / GROUP);
-        assert_eq!(self.codes.len(), cells * self.width.group_bytes(), "codes");
-        assert_eq!(self.scales.len(), cells * PANEL, "scales");
-        assert_eq!(self.offsets.len(), cells * PANEL, "offsets");
+        assert_eq!(self.cells.len(), cells * self.width.cell_bytes(), "cells");
         assert_eq!(
             self.row_scales.len(),
             panels(self.rows) * PANEL,

@@ -98,7 +98,7 @@ unsafe fn multiply_with<S: Simd>(
                 for panel in range {
                     let mut p = Panel::new(w, panel);
                     unpack::<S>(p, &mut codes);
-                    p.codes = codes.as_ptr();
+                    p.unpacked = codes.as_ptr();
                     all_tokens::<S, { source::UNPACKED }>(p, a, dst, w.rows);
                 }
                 UNPACKED.set(codes);
@@ -115,9 +115,9 @@ struct Panel {
     /// Steps of a group after its first, a number that the compiler must not know: it would unroll the loop, put the sums
     /// into an order of its own, and keep more vectors than WebAssembly engines have registers for.
     steps: usize,
-    codes: *const u8,
-    scales: *const u8,
-    offsets: *const i16,
+    cells: *const u8,
+    /// Where the codes are, if not in the cells.
+    unpacked: *const u8,
     row_scales: *const f32,
 }
 
@@ -128,15 +128,14 @@ impl Panel {
     unsafe fn new(w: &PackedView<'_>, index: usize) -> Self {
         let groups = w.cols / GROUP;
         let cell = index * groups;
-        // SAFETY: `check` saw `panels · groups` cells in each slice.
+        // SAFETY: `check` saw `panels · groups` cells.
         unsafe {
             Self {
                 index,
                 groups,
                 steps: std::hint::black_box(GROUP_QUADS - 1),
-                codes: w.codes.as_ptr().add(cell * w.width.group_bytes()),
-                scales: w.scales.as_ptr().add(cell * PANEL),
-                offsets: w.offsets.as_ptr().add(cell * PANEL),
+                cells: w.cells.as_ptr().add(cell * w.width.cell_bytes()),
+                unpacked: std::ptr::null(),
                 row_scales: w.row_scales.as_ptr().add(index * PANEL),
             }
         }
@@ -149,14 +148,17 @@ impl Panel {
 /// `p` is a panel of nibbles, and `codes` has room for its groups.
 #[inline(always)]
 unsafe fn unpack<S: Simd>(p: Panel, codes: &mut [u8]) {
-    let to = codes.as_mut_ptr();
-    for i in 0..p.groups * GROUP_QUADS / 2 {
-        // SAFETY: as said.
-        unsafe {
-            let v = S::load_bytes(p.codes.add(32 * i));
-            let to = to.add(2 * i * S::CODES_BYTES);
-            S::store_codes(to, S::low_codes(v));
-            S::store_codes(to.add(S::CODES_BYTES), S::high_codes(v));
+    let mut to = codes.as_mut_ptr();
+    for group in 0..p.groups {
+        for i in 0..GROUP_QUADS / 2 {
+            // SAFETY: as said.
+            unsafe {
+                let from = p.cells.add(group * CodeWidth::Nibble.cell_bytes());
+                let v = S::load_bytes(from.add(32 * i));
+                S::store_codes(to, S::low_codes(v));
+                S::store_codes(to.add(S::CODES_BYTES), S::high_codes(v));
+                to = to.add(2 * S::CODES_BYTES);
+            }
         }
     }
 }
@@ -199,31 +201,37 @@ unsafe fn tile<S: Simd, const T: usize, const SOURCE: u8>(
     // SAFETY: every pointer stays within what `check` and `Activations::quantize` sized.
     unsafe {
         let quads_bytes = GROUP_QUADS * T * S::QUAD_BYTES;
-        let code_bytes = match SOURCE {
-            source::NIBBLES => CodeWidth::Nibble.group_bytes(),
-            source::UNPACKED => GROUP_QUADS * S::CODES_BYTES,
-            _ => CodeWidth::Byte.group_bytes(),
+        let width = match SOURCE {
+            source::NIBBLES | source::UNPACKED => CodeWidth::Nibble,
+            source::SIX => CodeWidth::Six,
+            _ => CodeWidth::Byte,
         };
         let mut total = [S::splat(0.0); T];
-        let mut codes = p.codes;
-        let mut scales = p.scales;
-        let mut offsets = p.offsets;
+        let mut cell = p.cells;
+        let mut unpacked = p.unpacked;
         let mut record = records;
         for _ in 0..p.groups {
+            let codes = if SOURCE == source::UNPACKED {
+                unpacked
+            } else {
+                cell
+            };
+            let scales = cell.add(width.group_bytes());
             let row_scales = S::load_scales(scales);
             let mut exact = group::<S, T, SOURCE>(codes, record, row_scales, p.steps);
             let steps = record.add(quads_bytes).cast::<f32>();
             let sums = steps.add(T).cast::<[i16; 2]>();
-            let row_offsets = S::load_offsets(offsets);
+            let row_offsets = S::load_offsets(scales.add(PANEL).cast());
             for t in 0..T {
                 let offset = S::widen_mul(row_offsets, S::splat_pair(sums.add(t)));
                 exact[t] = S::int_add(exact[t], offset);
                 let step = S::load_splat(steps.add(t));
                 total[t] = S::add(total[t], S::mul(S::int_to_float(exact[t]), step));
             }
-            codes = codes.add(code_bytes);
-            scales = scales.add(PANEL);
-            offsets = offsets.add(PANEL);
+            cell = cell.add(width.cell_bytes());
+            if SOURCE == source::UNPACKED {
+                unpacked = unpacked.add(GROUP_QUADS * S::CODES_BYTES);
+            }
             record = record.add(quads_bytes + 8 * T);
         }
         let row_scales = S::load(p.row_scales);
