@@ -1,5 +1,6 @@
 /** Brings a wasm build to life: its files, its memory, its threads; one thread where more cannot be had. */
 import { SmolLMError, abortError, toSmolLMError } from "./errors.js";
+import { chooseFasterKernel } from "./kernel.js";
 import { onOneThread } from "./probe.js";
 import { KernelThreads, sharedMemory } from "./threads.js";
 
@@ -24,6 +25,7 @@ import { KernelThreads, sharedMemory } from "./threads.js";
 export async function openBuild(choice, host) {
   const started = performance.now();
   const opened = choice.threads > 1 ? await openThreaded(choice, host) : await openSingle(choice, host);
+  opened.choice.why.push(...chooseFasterKernel(opened.wasm));
   host.log.info(`wasm ready in ${Math.round(performance.now() - started)} ms`, opened.choice);
   return opened;
 }

@@ -40,7 +40,8 @@ import { createTurn } from "./turn.js";
  * @typedef {{ id: number, token: string, bytes: number[], logprob: number }} StepLogprob
  * @typedef {{ id: number, text: string } & Partial<StepLogprob & { top_logprobs: StepLogprob[] }>} StepToken
  *
- * @typedef {{ default(options: { module_or_path: unknown, memory?: WebAssembly.Memory }): Promise<{ memory: WebAssembly.Memory }>,
+ * @typedef {import("./kernel.js").Rivals & {
+ *   default(options: { module_or_path: unknown, memory?: WebAssembly.Memory }): Promise<{ memory: WebAssembly.Memory }>,
  *   SmolLMInstruct: new () => WasmEngine, kernel_name(): string, set_threads(n: number): number }} WasmModule
  *
  * @typedef {{ message: CallMessage, abort: AbortController }} Job

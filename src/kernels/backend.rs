@@ -16,6 +16,8 @@ pub enum Backend {
     RelaxedSimd128 = 4,
     /// x86-64 with SSSE3.
     Ssse3 = 5,
+    /// WebAssembly relaxed SIMD with 32-bit sums of products, which some processors have an instruction for.
+    RelaxedSimd128I32 = 6,
 }
 
 impl Backend {
@@ -27,6 +29,7 @@ impl Backend {
             Self::Simd128 => "simd128",
             Self::RelaxedSimd128 => "relaxed-simd128",
             Self::Ssse3 => "ssse3",
+            Self::RelaxedSimd128I32 => "relaxed-simd128-i32",
         }
     }
 }
@@ -34,7 +37,7 @@ impl Backend {
 /// 0 until the first use.
 static CURRENT: AtomicU8 = AtomicU8::new(0);
 
-/// The back ends that run here, the fastest first.
+/// The back ends that run here, the fastest first as far as can be known.
 pub fn available() -> &'static [Backend] {
     #[cfg(target_arch = "x86_64")]
     {
@@ -50,7 +53,11 @@ pub fn available() -> &'static [Backend] {
         target_feature = "simd128",
         feature = "relaxed"
     ))]
-    return &[Backend::RelaxedSimd128, Backend::Scalar];
+    return &[
+        Backend::RelaxedSimd128,
+        Backend::RelaxedSimd128I32,
+        Backend::Scalar,
+    ];
     #[cfg(all(
         target_arch = "wasm32",
         target_feature = "simd128",
@@ -69,6 +76,7 @@ pub fn current() -> Backend {
         3 => Backend::Simd128,
         4 => Backend::RelaxedSimd128,
         5 => Backend::Ssse3,
+        6 => Backend::RelaxedSimd128I32,
         _ => {
             let best = available()[0];
             CURRENT.store(best as u8, Ordering::Relaxed);
@@ -126,6 +134,15 @@ macro_rules! dispatch {
                         unsafe { $generic::<$crate::kernels::wasm::Wasm<$crate::kernels::wasm::Relaxed>>($($arg),*) }
                     }
                     // SAFETY: a module with these instructions only validates where they exist.
+                    unsafe { go($($arg),*) }
+                }
+                #[cfg(all(target_arch = "wasm32", target_feature = "simd128", feature = "relaxed"))]
+                Backend::RelaxedSimd128I32 => {
+                    #[target_feature(enable = "relaxed-simd")]
+                    unsafe fn go($($arg: $ty),*) {
+                        unsafe { $generic::<$crate::kernels::wasm::Wasm<$crate::kernels::wasm::RelaxedI32>>($($arg),*) }
+                    }
+                    // SAFETY: as above.
                     unsafe { go($($arg),*) }
                 }
                 #[cfg(all(target_arch = "wasm32", target_feature = "simd128", not(feature = "relaxed")))]

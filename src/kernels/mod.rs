@@ -21,6 +21,7 @@ mod matmul;
 mod pool;
 mod scalar;
 mod simd;
+mod trial;
 mod vector;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 mod wasm;
@@ -37,4 +38,5 @@ pub use layout::{CodeWidth, GROUP, PANEL, PackedView, panels};
 pub use matmul::packed_matmul;
 pub(crate) use pool::for_ranges;
 pub use pool::{run_worker, set_threads, threads, worker_died};
+pub use trial::{rivals, trial};
 pub use vector::{argmax, rms_norm, rope, silu_mul};

@@ -11,8 +11,11 @@
 mod fetch;
 mod initialize;
 mod js_error;
+mod kernel;
 mod protocol;
 mod threads;
+
+pub use kernel::{kernel_name, rival_kernels, select_kernel, try_kernel};
 
 use std::cell::{RefCell, RefMut};
 
@@ -20,7 +23,6 @@ use wasm_bindgen::prelude::*;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::instruct::{Fields, InstructModel, Request, take_render_options};
-use crate::kernels;
 use crate::loader::{LoadOptions, LoadedModel, Loader};
 use crate::token::TokenId;
 use crate::tokenizer::{ChatMessage, ParseSpecial};
@@ -34,12 +36,6 @@ type JsResult<T> = std::result::Result<T, JsValue>;
 fn start() {
     // A panic is a bug and ends the instance; without this hook the console would only say "unreachable".
     console_error_panic_hook::set_once();
-}
-
-/// The kernels in use: `simd128` or `relaxed-simd128`.
-#[wasm_bindgen]
-pub fn kernel_name() -> String {
-    kernels::name().to_owned()
 }
 
 /// A SmolLM model with a conversation.

@@ -1,4 +1,4 @@
-//! Two ways to multiply codes with activations and add up the products.
+//! Three ways to multiply codes with activations and add up the products.
 
 use super::{Pair, both, twice};
 use core::arch::wasm32::*;
@@ -148,6 +148,93 @@ impl Dot for Relaxed {
     #[inline(always)]
     unsafe fn scales(s: v128) -> Pair {
         twice(s)
+    }
+}
+
+/// `i32x4.relaxed_dot_i8x16_i7x16_add_s`: a row's four products added to its own 32-bit lane. One instruction on
+/// processors that have it (ARM's `sdot`, x86's VNNI), three elsewhere, where [`Relaxed`] has two. Operands as there: the
+/// sums of two products that engines make on the way stay below 2^15.
+#[cfg(feature = "relaxed")]
+pub(in crate::kernels) struct RelaxedI32;
+
+#[cfg(feature = "relaxed")]
+impl Dot for RelaxedI32 {
+    type Codes = Pair;
+    /// Of low nibbles, of high nibbles.
+    type Acc8 = (Pair, Pair);
+    type Quad = v128;
+    const QUAD_BYTES: usize = Relaxed::QUAD_BYTES;
+    const CODES_BYTES: usize = Relaxed::CODES_BYTES;
+    const SIX_BIT_QUADS: usize = 8;
+
+    #[inline(always)]
+    unsafe fn store_quads(p: *mut u8, stride: usize, q: [v128; 4]) {
+        unsafe { Relaxed::store_quads(p, stride, q) }
+    }
+    #[inline(always)]
+    unsafe fn load_quad(p: *const u8) -> v128 {
+        unsafe { Relaxed::load_quad(p) }
+    }
+    #[inline(always)]
+    unsafe fn codes(v: Pair) -> Pair {
+        v
+    }
+    #[inline(always)]
+    unsafe fn low_codes(v: Pair) -> Pair {
+        low_nibbles(v)
+    }
+    #[inline(always)]
+    unsafe fn high_codes(v: Pair) -> Pair {
+        high_nibbles(v)
+    }
+    #[inline(always)]
+    unsafe fn load_codes(p: *const u8) -> Pair {
+        unsafe { Relaxed::load_codes(p) }
+    }
+    #[inline(always)]
+    unsafe fn store_codes(p: *mut u8, v: Pair) {
+        unsafe { Relaxed::store_codes(p, v) }
+    }
+    #[inline(always)]
+    unsafe fn dot4_first(w: Pair, a: v128) -> Pair {
+        let zero = i32x4_splat(0);
+        unsafe { Self::dot4((zero, zero), w, a) }
+    }
+    #[inline(always)]
+    unsafe fn dot4(acc: Pair, w: Pair, a: v128) -> Pair {
+        (
+            i32x4_relaxed_dot_i8x16_i7x16_add(a, w.0, acc.0),
+            i32x4_relaxed_dot_i8x16_i7x16_add(a, w.1, acc.1),
+        )
+    }
+    #[inline(always)]
+    unsafe fn scale(acc: Pair, scales: Pair) -> Pair {
+        both!(i32x4_mul, acc, scales)
+    }
+    #[inline(always)]
+    unsafe fn zero8() -> (Pair, Pair) {
+        let zero = i32x4_splat(0);
+        ((zero, zero), (zero, zero))
+    }
+    #[inline(always)]
+    unsafe fn dot8(acc: (Pair, Pair), w: Pair, a: v128) -> (Pair, Pair) {
+        // Only nibbles keep the top bit clear.
+        unsafe {
+            (
+                Self::dot4(acc.0, low_nibbles(w), a),
+                Self::dot4(acc.1, high_nibbles(w), a),
+            )
+        }
+    }
+    #[inline(always)]
+    unsafe fn scale8(acc: (Pair, Pair), scales: Pair) -> Pair {
+        let high = (i32x4_shl(acc.1.0, 4), i32x4_shl(acc.1.1, 4));
+        let sum = both!(i32x4_add, acc.0, high);
+        both!(i32x4_mul, sum, scales)
+    }
+    #[inline(always)]
+    unsafe fn scales(s: v128) -> Pair {
+        (u32x4_extend_low_u16x8(s), u32x4_extend_high_u16x8(s))
     }
 }
 

@@ -23,6 +23,16 @@ export function set_threads(n) {
 
 export function run_kernel_worker() {}
 
+export function rival_kernels() {
+  return ["fake"];
+}
+
+export function try_kernel() {}
+
+export function select_kernel() {
+  return true;
+}
+
 export function kernel_name() {
   return "fake";
 }
