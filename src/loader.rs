@@ -161,7 +161,7 @@ impl Loader {
             builder: None,
         };
         let reader = SafetensorsReader::new(config.clone());
-        assembly.begin(config, language)?;
+        assembly.begin(config, language);
         Ok(Self {
             source: Source::Safetensors(Box::new(reader)),
             assembly,
@@ -212,7 +212,7 @@ impl Loader {
             language: None,
             builder: None,
         };
-        assembly.begin(config, language)?;
+        assembly.begin(config, language);
         Ok(Self {
             source: Source::Pack(Box::new(reader)),
             assembly,
@@ -306,11 +306,10 @@ fn at_file(e: Error, file: Option<&str>) -> Error {
 
 impl Assembly {
     /// Config and language are there; weights may come.
-    fn begin(&mut self, config: ModelConfig, language: Language) -> Result<()> {
-        self.builder = Some(ModelBuilder::new(config.clone(), self.options.precision)?);
+    fn begin(&mut self, config: ModelConfig, language: Language) {
+        self.builder = Some(ModelBuilder::new(config.clone(), self.options.precision));
         self.config = Some(config);
         self.language = Some(language);
-        Ok(())
     }
 }
 
@@ -344,6 +343,7 @@ impl GgufSink for Assembly {
             ..
         } = header;
         let language = Language::from_gguf(&mut metadata, &config, &self.options)?;
-        self.begin(config, language)
+        self.begin(config, language);
+        Ok(())
     }
 }

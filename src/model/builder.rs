@@ -50,14 +50,11 @@ struct Parts {
 
 impl ModelBuilder {
     /// A builder for a model of `config`.
-    ///
-    /// # Errors
-    /// None yet; kept fallible because it allocates.
-    pub fn new(config: ModelConfig, precision: Precision) -> Result<Self> {
+    pub fn new(config: ModelConfig, precision: Precision) -> Self {
         let layers = (0..config.num_hidden_layers)
             .map(|_| Parts::default())
             .collect();
-        Ok(Self {
+        Self {
             config,
             precision,
             embedding: None,
@@ -65,7 +62,7 @@ impl ModelBuilder {
             norm: None,
             layers,
             quantization: "float32",
-        })
+        }
     }
 
     /// The model, once every tensor has come.

@@ -6,10 +6,10 @@
 mod ggml_type;
 mod scan;
 
+use super::names::Names;
 use super::stream::{AlignedBuffer, Stretch, TensorStream, Use};
 use super::{
     Checklist, LayerPart, Progress, RowOrder, TensorInfo, TensorRole, TensorSink, failed_before,
-    layer_name, layer_role,
 };
 use crate::config::{Metadata, ModelConfig};
 use crate::error::{Error, Result};
@@ -144,10 +144,10 @@ fn read_header(bytes: &[u8], scan: &Scan) -> Result<(GgufHeader, TensorStream)> 
     let content = gguf_file::Content::read(&mut Cursor::new(bytes))
         .map_err(|e| Error::not_a_model(format!("gguf header: {e}")).caused_by(e))?;
     let metadata = Metadata::new(content.metadata);
-    let tied = !content.tensor_infos.contains_key(OUTPUT);
+    let tied = !content.tensor_infos.contains_key(NAMES.output);
     let config = ModelConfig::from_gguf(&metadata, tied)?;
 
-    let mut checklist = Checklist::new(config, name_of);
+    let mut checklist = Checklist::new(config, &NAMES);
     let data_start = (bytes.len() as u64).next_multiple_of(scan.alignment);
     let mut expected = 0u64;
     let mut stretches = Vec::with_capacity(scan.table.len());
@@ -174,7 +174,7 @@ fn read_header(bytes: &[u8], scan: &Scan) -> Result<(GgufHeader, TensorStream)> 
         let what = if name == ROPE_FACTORS && found.ggml_dtype == GgmlDType::F32 {
             Use::RopeFactors { name: name.clone() }
         } else {
-            let role = checklist.tick(name, role_of(name), dims)?;
+            let role = checklist.tick(name, dims)?;
             Use::Tensor(TensorInfo {
                 name: name.clone(),
                 role,
@@ -208,41 +208,25 @@ fn size_in_bytes(name: &str, dims: &[usize], dtype: GgmlDType) -> Result<u64> {
     Ok(elements / block as u64 * dtype.type_size() as u64)
 }
 
-const TOKEN_EMBEDDING: &str = "token_embd.weight";
-const OUTPUT_NORM: &str = "output_norm.weight";
-const OUTPUT: &str = "output.weight";
+/// llama.cpp's (`TENSOR_NAMES` in `gguf-py/gguf/constants.py`).
+pub(super) static NAMES: Names = Names {
+    token_embedding: "token_embd.weight",
+    output_norm: "output_norm.weight",
+    output: "output.weight",
+    layers: "blk.",
+    parts: [
+        "attn_norm.weight",
+        "attn_q.weight",
+        "attn_k.weight",
+        "attn_v.weight",
+        "attn_output.weight",
+        "ffn_norm.weight",
+        "ffn_gate.weight",
+        "ffn_up.weight",
+        "ffn_down.weight",
+    ],
+};
 const ROPE_FACTORS: &str = "rope_freqs.weight";
-const LAYERS: &str = "blk.";
-/// llama.cpp's names (`TENSOR_NAMES` in `gguf-py/gguf/constants.py`).
-const PARTS: [(LayerPart, &str); 9] = [
-    (LayerPart::AttnNorm, "attn_norm.weight"),
-    (LayerPart::Q, "attn_q.weight"),
-    (LayerPart::K, "attn_k.weight"),
-    (LayerPart::V, "attn_v.weight"),
-    (LayerPart::O, "attn_output.weight"),
-    (LayerPart::FfnNorm, "ffn_norm.weight"),
-    (LayerPart::Gate, "ffn_gate.weight"),
-    (LayerPart::Up, "ffn_up.weight"),
-    (LayerPart::Down, "ffn_down.weight"),
-];
-
-fn role_of(name: &str) -> Option<TensorRole> {
-    match name {
-        TOKEN_EMBEDDING => Some(TensorRole::TokenEmbedding),
-        OUTPUT_NORM => Some(TensorRole::OutputNorm),
-        OUTPUT => Some(TensorRole::Output),
-        _ => layer_role(name, LAYERS, &PARTS),
-    }
-}
-
-fn name_of(role: TensorRole) -> String {
-    match role {
-        TensorRole::TokenEmbedding => TOKEN_EMBEDDING.into(),
-        TensorRole::OutputNorm => OUTPUT_NORM.into(),
-        TensorRole::Output => OUTPUT.into(),
-        TensorRole::Layer { index, part } => layer_name(index, part, LAYERS, &PARTS),
-    }
-}
 
 /// Both architectures are converted by `LlamaModel` of `convert_hf_to_gguf.py` or its child, which
 /// permute Q and K.

@@ -10,6 +10,7 @@
 
 mod elements;
 pub mod gguf;
+mod names;
 pub mod pack;
 pub mod safetensors;
 mod stream;
@@ -22,6 +23,7 @@ use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 use crate::int4::PackedMatrix;
 use candle_core::quantized::GgmlDType;
+use names::Names;
 use std::collections::HashSet;
 use std::fmt;
 
@@ -205,26 +207,23 @@ struct Checklist {
     config: ModelConfig,
     seen: HashSet<TensorRole>,
     /// How the format at hand spells a role.
-    name_of: fn(TensorRole) -> String,
+    names: &'static Names,
 }
 
 impl Checklist {
-    fn new(config: ModelConfig, name_of: fn(TensorRole) -> String) -> Self {
+    fn new(config: ModelConfig, names: &'static Names) -> Self {
         Self {
             config,
             seen: HashSet::new(),
-            name_of,
+            names,
         }
     }
 
-    /// Ticks off the tensor `name`; `role` is what the name says, if it says anything.
-    fn tick(
-        &mut self,
-        name: &str,
-        role: Option<TensorRole>,
-        shape: &[usize],
-    ) -> Result<TensorRole> {
-        let role = role
+    /// Ticks off the tensor `name`, and says what it is.
+    fn tick(&mut self, name: &str, shape: &[usize]) -> Result<TensorRole> {
+        let role = self
+            .names
+            .role_of(name)
             .filter(|role| role.exists_in(&self.config))
             .ok_or_else(|| {
                 Error::not_a_model(format!(
@@ -252,7 +251,7 @@ impl Checklist {
         let Some(first) = missing.next() else {
             return Ok(());
         };
-        let first = (self.name_of)(first);
+        let first = self.names.name_of(first);
         Err(Error::not_a_model(match missing.count() {
             0 => format!("tensor {first} is missing"),
             more => format!("tensor {first} and {more} more are missing"),
@@ -262,32 +261,6 @@ impl Checklist {
     fn total(&self) -> usize {
         TensorRole::all(&self.config).count()
     }
-}
-
-/// Spells the name of a block's tensor, or reads it: `<prefix><index>.<part>`.
-fn layer_role(name: &str, prefix: &str, parts: &[(LayerPart, &str)]) -> Option<TensorRole> {
-    let (index, part) = name.strip_prefix(prefix)?.split_once('.')?;
-    // "+1" and "01" parse as numbers but name no tensor.
-    if index.is_empty() || (index.len() > 1 && index.starts_with('0')) {
-        return None;
-    }
-    if !index.bytes().all(|digit| digit.is_ascii_digit()) {
-        return None;
-    }
-    let index = index.parse().ok()?;
-    let (part, _) = *parts.iter().find(|(_, spelled)| *spelled == part)?;
-    Some(TensorRole::Layer { index, part })
-}
-
-/// The other way round. `parts` holds every part.
-fn layer_name(
-    index: usize,
-    part: LayerPart,
-    prefix: &str,
-    parts: &[(LayerPart, &'static str)],
-) -> String {
-    let spelled = parts.iter().find(|(known, _)| *known == part);
-    format!("{prefix}{index}.{}", spelled.map_or("", |(_, s)| s))
 }
 
 /// What bytes that should have been a model probably are, for a message.

@@ -3,11 +3,9 @@
 //! The format: <https://github.com/huggingface/safetensors#format>. The `safetensors` crate parses
 //! and validates the header; the data is cut from the stream as it comes.
 
+use super::names::Names;
 use super::stream::{AlignedBuffer, Stretch, TensorStream, Use};
-use super::{
-    Checklist, LayerPart, Progress, RowOrder, TensorInfo, TensorRole, TensorSink, failed_before,
-    guess, layer_name, layer_role, shown,
-};
+use super::{Checklist, Progress, RowOrder, TensorInfo, TensorSink, failed_before, guess, shown};
 use crate::config::ModelConfig;
 use crate::error::{Error, ErrorKind, Result};
 use ::safetensors::tensor::{Dtype, Metadata, TensorInfo as HeaderEntry};
@@ -50,7 +48,7 @@ enum State {
 impl SafetensorsReader {
     /// A reader for a checkpoint of `config`.
     pub fn new(config: ModelConfig) -> Self {
-        let checklist = Checklist::new(config, name_of);
+        let checklist = Checklist::new(config, &NAMES);
         Self {
             tensors_total: checklist.total(),
             checklist,
@@ -232,7 +230,7 @@ fn plan(header: &[u8], checklist: &mut Checklist) -> Result<Vec<Stretch>> {
         let what = if is_redundant(&name, &checklist.config) {
             Use::Skip
         } else {
-            let role = checklist.tick(&name, role_of(&name), shape)?;
+            let role = checklist.tick(&name, shape)?;
             let dtype = match dtype {
                 Dtype::F32 => GgmlDType::F32,
                 Dtype::F16 => GgmlDType::F16,
@@ -296,43 +294,27 @@ pub fn shard_names(index_json: &str) -> Result<Vec<String>> {
     Ok(names)
 }
 
-const TOKEN_EMBEDDING: &str = "model.embed_tokens.weight";
-const OUTPUT_NORM: &str = "model.norm.weight";
-const OUTPUT: &str = "lm_head.weight";
-const LAYERS: &str = "model.layers.";
-/// transformers' names (`modeling_llama.py`, `modeling_smollm3.py`).
-const PARTS: [(LayerPart, &str); 9] = [
-    (LayerPart::AttnNorm, "input_layernorm.weight"),
-    (LayerPart::Q, "self_attn.q_proj.weight"),
-    (LayerPart::K, "self_attn.k_proj.weight"),
-    (LayerPart::V, "self_attn.v_proj.weight"),
-    (LayerPart::O, "self_attn.o_proj.weight"),
-    (LayerPart::FfnNorm, "post_attention_layernorm.weight"),
-    (LayerPart::Gate, "mlp.gate_proj.weight"),
-    (LayerPart::Up, "mlp.up_proj.weight"),
-    (LayerPart::Down, "mlp.down_proj.weight"),
-];
-
-pub(super) fn role_of(name: &str) -> Option<TensorRole> {
-    match name {
-        TOKEN_EMBEDDING => Some(TensorRole::TokenEmbedding),
-        OUTPUT_NORM => Some(TensorRole::OutputNorm),
-        OUTPUT => Some(TensorRole::Output),
-        _ => layer_role(name, LAYERS, &PARTS),
-    }
-}
-
-pub(super) fn name_of(role: TensorRole) -> String {
-    match role {
-        TensorRole::TokenEmbedding => TOKEN_EMBEDDING.into(),
-        TensorRole::OutputNorm => OUTPUT_NORM.into(),
-        TensorRole::Output => OUTPUT.into(),
-        TensorRole::Layer { index, part } => layer_name(index, part, LAYERS, &PARTS),
-    }
-}
+/// transformers' (`modeling_llama.py`, `modeling_smollm3.py`).
+pub(super) static NAMES: Names = Names {
+    token_embedding: "model.embed_tokens.weight",
+    output_norm: "model.norm.weight",
+    output: "lm_head.weight",
+    layers: "model.layers.",
+    parts: [
+        "input_layernorm.weight",
+        "self_attn.q_proj.weight",
+        "self_attn.k_proj.weight",
+        "self_attn.v_proj.weight",
+        "self_attn.o_proj.weight",
+        "post_attention_layernorm.weight",
+        "mlp.gate_proj.weight",
+        "mlp.up_proj.weight",
+        "mlp.down_proj.weight",
+    ],
+};
 
 /// A tied head written out, and the rotary frequencies that transformers before 4.32 saved: the
 /// model has both from elsewhere, as transformers itself does.
 fn is_redundant(name: &str, config: &ModelConfig) -> bool {
-    (config.tie_word_embeddings && name == OUTPUT) || name.ends_with(".rotary_emb.inv_freq")
+    (config.tie_word_embeddings && name == NAMES.output) || name.ends_with(".rotary_emb.inv_freq")
 }

@@ -4,7 +4,7 @@ use super::manifest::{Encoding, FileEntry, Manifest, malformed};
 use crate::config::ModelConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::int4::{self, CodeBits, PackedMatrix};
-use crate::weights::safetensors::{name_of, role_of};
+use crate::weights::safetensors::NAMES;
 use crate::weights::stream::{AlignedBuffer, Stretch, TensorStream, Use};
 use crate::weights::{
     Checklist, Progress, RowOrder, TensorInfo, TensorRole, TensorSink, failed_before,
@@ -54,12 +54,12 @@ impl PackReader {
     /// # Errors
     /// `not_a_model` where the tensors are not those of the config.
     pub fn new(manifest: &Manifest, config: ModelConfig) -> Result<Self> {
-        let mut checklist = Checklist::new(config, name_of);
+        let mut checklist = Checklist::new(config, &NAMES);
         let mut stretches = Vec::with_capacity(manifest.tensors.len());
         let mut start = 0;
         for tensor in &manifest.tensors {
             let name = tensor.name.clone();
-            let role = checklist.tick(&name, role_of(&name), &tensor.shape)?;
+            let role = checklist.tick(&name, &tensor.shape)?;
             let what = match (tensor.encoding.code_bits(), &tensor.shape[..]) {
                 (Some(bits), &[rows, cols]) => Use::Packed(PackedInfo {
                     name,

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::int4::{CodeBits, GROUP, StoredRow};
-use crate::weights::safetensors::name_of;
+use crate::weights::safetensors::NAMES;
 use crate::weights::{TensorInfo, TensorRole};
 
 /// Decides which codes stand for a matrix's weights.
@@ -81,7 +81,7 @@ impl<'a> SourceMatrix<'a> {
 
     /// Hugging Face's name.
     pub fn name(&self) -> String {
-        name_of(self.info.role)
+        NAMES.name_of(self.info.role)
     }
 
     /// What it is to the model.

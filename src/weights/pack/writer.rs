@@ -4,7 +4,7 @@ use super::manifest::{Encoding, TensorEntry};
 use super::rounding::{Nearest, Rounding, SourceMatrix};
 use crate::error::Result;
 use crate::int4::{self, CodeBits, GROUP, PackedMatrix};
-use crate::weights::safetensors::name_of;
+use crate::weights::safetensors::NAMES;
 use crate::weights::{TensorInfo, TensorRole, TensorSink};
 use sha2::{Digest, Sha256};
 
@@ -108,7 +108,7 @@ impl<F: FnMut(&[u8]) -> Result<()>, R: Rounding> TensorSink for PackWriter<F, R>
         } else {
             self.matrix(&SourceMatrix::new(info, data)?)?
         };
-        let name = name_of(info.role);
+        let name = NAMES.name_of(info.role);
         (self.output)(&stored.bytes)?;
         let bytes = stored.bytes.len() as u64;
         self.reports.push(TensorReport {
