@@ -2,9 +2,18 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use smollm_web::weights::pack::{FileEntry, MANIFEST, Manifest, SHARD_BYTES};
 use smollm_web::{Error, ErrorKind, Result};
+
+/// The directory that must not stay where it is when the user interrupts. Locked whenever a file is written or moved: an
+/// interruption comes before that or after it.
+static UNFINISHED: Mutex<Option<PathBuf>> = Mutex::new(None);
+
+/// What a shell sees of a program that SIGINT ended.
+const INTERRUPTED: i32 = 130;
 
 /// A directory under another name, which takes its place only when everything is well.
 pub struct Output {
@@ -16,7 +25,8 @@ pub struct Output {
 }
 
 impl Output {
-    /// Refuses a target with anything but a pack in it.
+    /// Refuses a target with anything but a pack in it. From here on Ctrl-C removes what was made before it ends the
+    /// process; there is one output a process.
     pub fn begin(target: &Path) -> Result<Self> {
         let name = target.file_name().ok_or_else(|| {
             Error::invalid_argument(format!("{}: is no directory to make", target.display()))
@@ -33,11 +43,15 @@ impl Output {
         let beside = |what: &str| {
             let mut hidden = std::ffi::OsString::from(".");
             hidden.push(name);
-            hidden.push(format!(".{what}-{}", std::process::id()));
+            hidden.push(format!(".{what}-{}", process::id()));
             target.with_file_name(hidden)
         };
         let (partial, replaced) = (beside("partial"), beside("replaced"));
+        ctrlc::set_handler(interrupted)
+            .map_err(|e| Error::invalid_argument(format!("Ctrl-C: {e}")).caused_by(e))?;
+        let mut unfinished = unfinished();
         fs::create_dir_all(&partial).map_err(|e| failed(&partial, e))?;
+        *unfinished = Some(partial.clone());
         Ok(Self {
             target: target.to_owned(),
             partial,
@@ -66,6 +80,7 @@ impl Output {
             partial,
             replaced,
         } = &self;
+        let mut unfinished = unfinished();
         let replaces = target.exists();
         if replaces {
             fs::rename(target, replaced).map_err(|e| failed(target, e))?;
@@ -77,6 +92,7 @@ impl Output {
             }
             return Err(failed(target, e));
         }
+        *unfinished = None;
         if replaces {
             fs::remove_dir_all(replaced).map_err(|e| failed(replaced, e))?;
         }
@@ -86,9 +102,23 @@ impl Output {
 
 impl Drop for Output {
     fn drop(&mut self) {
-        // Gone already where all went well.
-        let _ = fs::remove_dir_all(&self.partial);
+        if let Some(partial) = unfinished().take() {
+            let _ = fs::remove_dir_all(partial);
+        }
     }
+}
+
+fn unfinished() -> MutexGuard<'static, Option<PathBuf>> {
+    UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn interrupted() {
+    // Held to the end: nothing is written any more.
+    let mut unfinished = unfinished();
+    if let Some(partial) = unfinished.take() {
+        let _ = fs::remove_dir_all(partial);
+    }
+    process::exit(INTERRUPTED);
 }
 
 /// Cuts a stream of bytes into shards.
@@ -137,6 +167,7 @@ impl ShardWriter {
 }
 
 fn write(path: &Path, content: &[u8]) -> Result<()> {
+    let _unfinished = unfinished();
     fs::write(path, content).map_err(|e| failed(path, e))
 }
 
