@@ -18,6 +18,10 @@ pub enum Backend {
     Ssse3 = 5,
     /// WebAssembly relaxed SIMD with 32-bit sums of products, which some processors have an instruction for.
     RelaxedSimd128I32 = 6,
+    /// 64-bit ARM.
+    Neon = 7,
+    /// 64-bit ARM with the extension `dotprod`.
+    NeonDotprod = 8,
 }
 
 impl Backend {
@@ -30,6 +34,8 @@ impl Backend {
             Self::RelaxedSimd128 => "relaxed-simd128",
             Self::Ssse3 => "ssse3",
             Self::RelaxedSimd128I32 => "relaxed-simd128-i32",
+            Self::Neon => "neon",
+            Self::NeonDotprod => "neon-dotprod",
         }
     }
 }
@@ -48,6 +54,12 @@ pub fn available() -> &'static [Backend] {
             return &[Backend::Ssse3, Backend::Scalar];
         }
     }
+    #[cfg(target_arch = "aarch64")]
+    return if std::arch::is_aarch64_feature_detected!("dotprod") {
+        &[Backend::NeonDotprod, Backend::Neon, Backend::Scalar]
+    } else {
+        &[Backend::Neon, Backend::Scalar]
+    };
     #[cfg(all(
         target_arch = "wasm32",
         target_feature = "simd128",
@@ -64,7 +76,10 @@ pub fn available() -> &'static [Backend] {
         not(feature = "relaxed")
     ))]
     return &[Backend::Simd128, Backend::Scalar];
-    #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
+    #[cfg(not(any(
+        target_arch = "aarch64",
+        all(target_arch = "wasm32", target_feature = "simd128")
+    )))]
     &[Backend::Scalar]
 }
 
@@ -77,6 +92,8 @@ pub fn current() -> Backend {
         4 => Backend::RelaxedSimd128,
         5 => Backend::Ssse3,
         6 => Backend::RelaxedSimd128I32,
+        7 => Backend::Neon,
+        8 => Backend::NeonDotprod,
         _ => {
             let best = available()[0];
             CURRENT.store(best as u8, Ordering::Relaxed);
@@ -127,6 +144,17 @@ macro_rules! dispatch {
                     // SAFETY: `current` is Ssse3 only where the processor has it (`available`).
                     unsafe { go($($arg),*) }
                 }
+                #[cfg(target_arch = "aarch64")]
+                Backend::NeonDotprod => {
+                    #[target_feature(enable = "dotprod")]
+                    unsafe fn go($($arg: $ty),*) {
+                        unsafe { $generic::<$crate::kernels::neon::Neon<$crate::kernels::neon::DotProducts>>($($arg),*) }
+                    }
+                    // SAFETY: `current` is NeonDotprod only where the processor has it (`available`).
+                    unsafe { go($($arg),*) }
+                }
+                #[cfg(target_arch = "aarch64")]
+                Backend::Neon => unsafe { $generic::<$crate::kernels::neon::Neon<$crate::kernels::neon::Products>>($($arg),*) },
                 #[cfg(all(target_arch = "wasm32", target_feature = "simd128", feature = "relaxed"))]
                 Backend::RelaxedSimd128 => {
                     #[target_feature(enable = "relaxed-simd")]

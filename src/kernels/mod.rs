@@ -18,6 +18,8 @@ mod float_attention;
 mod kv;
 mod layout;
 mod matmul;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod pool;
 mod scalar;
 mod simd;

@@ -1,5 +1,5 @@
 //! The small SIMD vocabulary that all kernels are written in. One vector holds something of
-//! eight weight rows (or eight floats): one 256-bit register on AVX2, two 128-bit ones in wasm.
+//! eight weight rows (or eight floats): one 256-bit register on AVX2, two 128-bit ones elsewhere.
 
 /// A back end. Lane `r` below is row `r` of a panel of eight.
 ///
@@ -30,8 +30,8 @@ pub(super) trait Simd {
     const QUAD_BYTES: usize;
     /// Bytes of `Codes` in memory.
     const CODES_BYTES: usize;
-    /// Quads whose products with codes of 0..=63 one accumulator can take: two where its lanes are i16
-    /// (4 × 63 × 127 = 32,004), a group's eight where they are i32.
+    /// Quads whose products with codes of 0..=63 one accumulator can take: as many as put four products into a lane
+    /// where lanes are i16 (4 × 63 × 127 = 32,004), a group's eight where they are i32.
     const SIX_BIT_QUADS: usize;
 
     /// Writes eight quads, `stride` bytes from one to the next; `q`: 32 consecutive activations in -127..=127.
