@@ -15,10 +15,10 @@ export async function open({ weights, threads, kernel, contextLength }) {
   const conversation = [];
   return {
     info: { ...engine.info, loadMs },
-    async run({ text, prompt, generate }) {
+    async run({ ids, prompt, generate }) {
       // A word at the front that the run before did not have: nothing but the template's first tokens is cached.
       const system = ["one", "two"][runs++ % 2];
-      const messages = await exactly(engine, system, text, prompt);
+      const messages = await exactly(engine, system, ids, prompt);
       const { usage } = await engine.chat.completions.create({ messages, max_tokens: generate + 1, temperature: 0 });
       const { prompt_tokens, completion_tokens, prompt_tokens_details, timings } = usage;
       return {
@@ -57,19 +57,21 @@ const OPENING = 3;
  * A question of which exactly `prompt` tokens are new to the engine, the template's own included.
  *
  * @param {import("../../../js/client.js").SmolLM} engine
- * @param {string} system @param {string} text @param {number} prompt
+ * @param {string} system @param {readonly number[]} ids of a text, `prompt` of them @param {number} prompt
  */
-async function exactly(engine, system, text, prompt) {
-  const ids = await engine.tokenize(text);
+async function exactly(engine, system, ids, prompt) {
   /** @param {string} content @returns {import("../../../js/params.js").ChatMessage[]} */
   const ask = (content) => [{ role: "system", content: system }, { role: "user", content }];
-  let length = prompt;
-  // The template's share does not depend on the text, so the second guess is right but where words join.
-  for (let tries = 0; tries < 4; tries++) {
-    const messages = ask(await engine.detokenize(ids.slice(0, length)));
-    const excess = await engine.countTokens(messages) - OPENING - prompt;
-    if (excess === 0) return messages;
-    length -= excess;
+  // Where words join at the cut, no length may fit; at another beginning one does.
+  for (let from = 0; from < 8; from++) {
+    let length = prompt - from;
+    // The template's share does not depend on the text, so the second guess is right but where words join.
+    for (let tries = 0; tries < 4; tries++) {
+      const messages = ask(await engine.detokenize(ids.slice(from, from + length)));
+      const excess = await engine.countTokens(messages) - OPENING - prompt;
+      if (excess === 0) return messages;
+      length -= excess;
+    }
   }
   throw new Error(`ours: no prompt of ${prompt} tokens can be cut from the text`);
 }
