@@ -157,6 +157,22 @@ export class SmolLM {
       : { messages: checkMessages(input), options: { date: isoDay(new Date()) } });
   }
 
+  /**
+   * A digest of every bit that the model computes for `text` and for the likeliest `tokens` after it. The same weights
+   * give the same digests in every browser, build and number of threads, and by `smollm fingerprint` natively.
+   *
+   * @param {string} text
+   * @param {{ tokens?: number, signal?: AbortSignal }} [options]
+   * @returns {Promise<import("./protocol.js").Fingerprint>}
+   */
+  async fingerprint(text, { tokens = 200, signal } = {}) {
+    if (typeof text !== "string" || text === "") throw new SmolLMError("invalid_argument", "fingerprint: expected text");
+    if (!Number.isInteger(tokens) || tokens < 0 || tokens > 1 << 20) {
+      throw new SmolLMError("invalid_argument", `fingerprint: tokens: expected a whole number, found ${tokens}`);
+    }
+    return this.#worker.call("fingerprint", { text, answer: tokens }, { signal, what: "the fingerprint", wait: true });
+  }
+
   /** Ends the engine and frees its memory; pending requests are rejected. */
   async unload() {
     // The worker's end is what gives wasm memory back: it can grow, but never shrink.

@@ -4,7 +4,7 @@
  */
 import { openBuild } from "./build.js";
 import { fitMessages } from "./context.js";
-import { SmolLMError, abortError, toSmolLMError, toWire } from "./errors.js";
+import { SmolLMError, abortError, throwIfAborted, toSmolLMError, toWire } from "./errors.js";
 import { loadModel } from "./loader.js";
 import { createLogger } from "./log.js";
 import { isoDay } from "./params.js";
@@ -40,9 +40,12 @@ import { createTurn } from "./turn.js";
  * @typedef {{ id: number, token: string, bytes: number[], logprob: number }} StepLogprob
  * @typedef {{ id: number, text: string } & Partial<StepLogprob & { top_logprobs: StepLogprob[] }>} StepToken
  *
+ * @typedef {{ step(engine: WasmEngine): string | undefined, free(): void }} FingerprintRun
+ *
  * @typedef {import("./kernel.js").Rivals & {
  *   default(options: { module_or_path: unknown, memory?: WebAssembly.Memory }): Promise<{ memory: WebAssembly.Memory }>,
- *   SmolLMInstruct: new () => WasmEngine, kernel_name(): string, set_threads(n: number): number }} WasmModule
+ *   SmolLMInstruct: new () => WasmEngine,
+ *   FingerprintRun: new (engine: WasmEngine, text: string, answer: number) => FingerprintRun, kernel_name(): string, set_threads(n: number): number }} WasmModule
  *
  * @typedef {{ message: CallMessage, abort: AbortController }} Job
  */
@@ -84,6 +87,8 @@ class EngineWorker {
   #running = null;
   /** @type {WasmEngine | null} */
   #engine = null;
+  /** @type {WasmModule | null} */
+  #wasm = null;
   /** @type {WebAssembly.Memory | null} */
   #memory = null;
   #contextLength = 0;
@@ -105,6 +110,7 @@ class EngineWorker {
     tokenize: (/** @type {any} */ { text, parseSpecial }) => [...this.#ready().tokenize(text, parseSpecial)],
     detokenize: (/** @type {any} */ { ids }) => this.#ready().detokenize(Uint32Array.from(ids)),
     countTokens: (/** @type {any} */ args) => this.#countTokens(args),
+    fingerprint: (/** @type {any} */ args, /** @type {Job} */ job) => this.#fingerprint(args, job),
   };
 
   /** @param {ToWorker} message */
@@ -199,6 +205,7 @@ class EngineWorker {
     });
     const { wasm, choice: { threads, why } } = await opened;
     this.#engine = await engine;
+    this.#wasm = wasm;
     this.#contextLength = Number(found.context_length);
 
     /** @type {import("./protocol.js").EngineInfo} */
@@ -315,6 +322,26 @@ class EngineWorker {
     } catch (error) {
       if (!(error instanceof WebAssembly.RuntimeError)) quietly(() => engine.abort());
       throw error;
+    }
+  }
+
+  /**
+   * @param {import("./protocol.js").Calls["fingerprint"]["args"]} args @param {Job} job
+   * @returns {Promise<import("./protocol.js").Fingerprint>}
+   */
+  async #fingerprint({ text, answer }, { abort: { signal } }) {
+    const engine = this.#ready();
+    const run = new /** @type {WasmModule} */ (this.#wasm).FingerprintRun(engine, text, answer);
+    try {
+      for (;;) {
+        await this.#turn();
+        throwIfAborted(signal, "the fingerprint");
+        const found = run.step(engine);
+        if (found !== undefined) return JSON.parse(found);
+      }
+    } finally {
+      // After a trap there is nothing left that could free it.
+      quietly(() => run.free());
     }
   }
 

@@ -20,6 +20,7 @@ export const CALLS = Object.freeze({
   tokenize: "now",
   detokenize: "now",
   countTokens: "now",
+  fingerprint: "turn",
 });
 
 /**
@@ -31,6 +32,7 @@ export const CALLS = Object.freeze({
  *   tokenize: { args: { text: string, parseSpecial: boolean }, result: number[] },
  *   detokenize: { args: { ids: number[] }, result: string },
  *   countTokens: { args: { text: string } | { messages: WireMessage[], options: RenderOptions }, result: number },
+ *   fingerprint: { args: { text: string, answer: number }, result: Fingerprint },
  * }} Calls
  */
 
@@ -122,6 +124,13 @@ export const CALLS = Object.freeze({
  * @property {number} [top_logprobs]
  *
  * @typedef {{ messages: WireMessage[] } & RenderOptions & SamplingArgs} GenerateArgs
+ */
+
+/**
+ * @typedef {object} Fingerprint
+ * @property {string} text SHA-256 of the logits at all positions of the text (float32, little-endian), in hex
+ * @property {string} answer SHA-256 of the logits that each token of the greedy answer was chosen by
+ * @property {number[]} ids the answer
  */
 
 /**

@@ -33,6 +33,7 @@
 
 pub mod config;
 pub mod error;
+pub mod fingerprint;
 pub mod instruct;
 pub mod int4;
 pub mod kernels;

@@ -32,6 +32,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         "session",
         &["error", "token", "model", "tokenizer", "sampler"],
     ),
+    ("fingerprint", &["error", "token", "model", "sampler"]),
     (
         "loader",
         &[
@@ -73,6 +74,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "session",
             "loader",
             "instruct",
+            "fingerprint",
         ],
     ),
 ];

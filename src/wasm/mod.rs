@@ -9,12 +9,14 @@
 //! object can be used again.
 
 mod fetch;
+mod fingerprint;
 mod initialize;
 mod js_error;
 mod kernel;
 mod protocol;
 mod threads;
 
+pub use fingerprint::FingerprintRun;
 pub use kernel::{kernel_name, rival_kernels, select_kernel, try_kernel};
 
 use std::cell::{RefCell, RefMut};

@@ -238,6 +238,18 @@ impl Dot for RelaxedI32 {
     }
 }
 
+/// Whether the engine's dot product of four is one sum of 32 bits, or made of two of 16 by processors that have no such
+/// instruction. They differ by operands that relaxed SIMD leaves open and that no kernel uses: 255 or -1, as the engine
+/// takes it, times 127 is more than a sum of 16 bits holds, or negative. x86's `pmaddubsw` gives 32,767 twice.
+#[cfg(feature = "relaxed")]
+#[target_feature(enable = "relaxed-simd")]
+pub(in crate::kernels) unsafe fn sums_in_32_bits() -> bool {
+    // Not to be computed by the compiler, which is no processor.
+    let (a, b) = std::hint::black_box((i8x16_splat(127), i8x16_splat(-1)));
+    let four = i32x4_relaxed_dot_i8x16_i7x16_add(a, b, i32x4_splat(0));
+    i32x4_extract_lane::<0>(four) != 2 * 32_767
+}
+
 /// 16-bit multiplications: activations are kept as i16, the even columns' pair before the odd columns', and codes are
 /// split into even and odd columns.
 #[cfg(not(feature = "relaxed"))]

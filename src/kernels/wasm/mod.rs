@@ -9,7 +9,7 @@ use dot::Dot;
 #[cfg(not(feature = "relaxed"))]
 pub(super) use dot::Fixed;
 #[cfg(feature = "relaxed")]
-pub(super) use dot::{Relaxed, RelaxedI32};
+pub(super) use dot::{Relaxed, RelaxedI32, sums_in_32_bits};
 use std::marker::PhantomData;
 
 /// Vectors of 128 bits, with the dot products of `D`.

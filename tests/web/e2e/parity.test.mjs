@@ -1,13 +1,14 @@
 /**
- * The same tokens and the same log-probabilities everywhere: greedy answers to ten prompts from the native command
- * line, and from every wasm build in Chromium and in Firefox, on one thread and on several, with a warm
- * cache and from scratch; from the pack that the site serves, and some of them from the GGUF file that it was made from.
+ * The same bits everywhere: fingerprints of a text of 300 tokens with an answer of 200, and greedy answers to ten prompts,
+ * from the native command line, and from every wasm build in Chromium and in Firefox, on one thread and on several, with a
+ * warm cache and from scratch; from the pack that the site serves, and some of them from the GGUF file that it was made from.
  */
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
 import { launchChromium, launchFirefox } from "../support/browsers.mjs";
-import { GGUF, PACK, generate } from "../support/cli.mjs";
+import { GGUF, PACK, fingerprint, generate } from "../support/cli.mjs";
 import { openBlank, complete, loadEngine } from "../support/in-page.mjs";
 import { serveSite } from "../support/site.mjs";
 
@@ -37,7 +38,10 @@ const hash = (logprobs) => createHash("sha256").update(Float32Array.from(logprob
 /** Without a cache to test, a few are enough to see that the weights are the same. */
 const FROM_GGUF = [0, 3, 6];
 
-let site, expected, expectedFromGguf;
+/** Some more than 300 tokens. */
+const TEXT = readFileSync(new URL("../../../benches/prompt.txt", import.meta.url), "utf8").slice(0, 1600);
+
+let site, expected, expectedFromGguf, prints;
 before(async () => {
   site = await serveSite();
   const answers = (requests, model) => generate(requests, model).map(({ ids, logprobs }) => ({
@@ -45,6 +49,8 @@ before(async () => {
   }));
   expected = answers(REQUESTS, PACK);
   expectedFromGguf = answers(FROM_GGUF.map((i) => REQUESTS[i]), GGUF);
+  prints = fingerprint(TEXT, PACK);
+  assert.ok(prints.tokens >= 300 && prints.ids.length === 200);
   assert.equal(expected.length, PROMPTS.length);
   for (const { ids } of [...expected, ...expectedFromGguf]) assert.ok(ids.length > 3);
 });
@@ -71,6 +77,8 @@ for (const [browserName, launch] of [["Chromium", launchChromium], ["Firefox", l
           assert.match(info.kernel, kernel === "relaxed" ? /^relaxed-simd128(-i32)?$/ : /^simd128$/);
           assert.equal(info.threads, threads);
           const where = `${kernel}, threads ${threads}`;
+          const { text, answer, ids } = await page.evaluate((text) => window.engine.fingerprint(text), TEXT);
+          assert.deepEqual({ text, answer, ids }, { text: prints.text, answer: prints.answer, ids: prints.ids }, where);
           let cached = 0;
           for (const i of REQUESTS.keys()) {
             cached += await asks(page, i, `${where}, first time`);
@@ -83,7 +91,7 @@ for (const [browserName, launch] of [["Chromium", launchChromium], ["Firefox", l
             await complete(page, { messages: [{ role: "system", content: "Zebra." }, { role: "user", content: "Hm." }], max_tokens: 1 });
             assert.ok(await asks(page, i, `${where}, from scratch`) <= 3);
           }
-          console.log(`${browserName}, ${where}: ${REQUESTS.length} prompts equal, ${cached} prompt tokens from the cache`);
+          console.log(`${browserName}, ${where}: ${REQUESTS.length} prompts equal, logits ${text.slice(0, 8)}… and ${answer.slice(0, 8)}…, ${cached} prompt tokens from the cache`);
         }
       }
       await loadEngine(page, `/${GGUF}`);

@@ -11,15 +11,21 @@ const root = fileURLToPath(new URL("../../../", import.meta.url));
 export const PACK = "models/smollm2-135m-instruct/";
 export const GGUF = "models/smollm2-135m-instruct/SmolLM2-135M-Instruct.Q4_1.gguf";
 
+/** `smollm fingerprint`. @param {string} text @param {string} model below the site's folder @returns {{ tokens: number, text: string, answer: string, ids: number[] }} */
+export const fingerprint = (text, model) => smollm("fingerprint", [{ text }], model)[0];
+
 /**
  * `smollm generate` over all requests in one process.
  * @param {object[]} requests @param {string} model below the site's folder @returns {{ text: string, ids: number[], finish_reason: string, usage: any }[]}
  */
-export function generate(requests, model) {
-  const smollm = path.join(process.env.CARGO_TARGET_DIR ?? path.join(root, "target"), "release/smollm");
+export const generate = (requests, model) => smollm("generate", requests, model);
+
+/** @param {string} command @param {object[]} requests @param {string} model @returns {any[]} */
+function smollm(command, requests, model) {
+  const binary = path.join(process.env.CARGO_TARGET_DIR ?? path.join(root, "target"), "release/smollm");
   execFileSync("cargo", ["build", "--locked", "--release", "--quiet", "--bin", "smollm"], { cwd: root, stdio: ["ignore", "ignore", "inherit"] });
-  if (!existsSync(smollm)) throw new Error(`${smollm}: cargo build did not make it`);
-  const output = execFileSync(smollm, ["generate", "--model", path.join(DIST, model)], {
+  if (!existsSync(binary)) throw new Error(`${binary}: cargo build did not make it`);
+  const output = execFileSync(binary, [command, "--model", path.join(DIST, model)], {
     input: requests.map((request) => `${JSON.stringify(request)}\n`).join(""), encoding: "utf8", maxBuffer: 1 << 28,
   });
   return output.trim().split("\n").map((line) => JSON.parse(line));

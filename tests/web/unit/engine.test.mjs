@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { SmolLM, SmolLMChat, SmolLMError } from "../../../js/index.js";
+import { FingerprintRun } from "../fake/smollm_web.js";
 import { LocalWorker, fakeGguf, loadFake } from "../support/fake-engine.mjs";
 
 const ask = (content) => [{ role: "user", content }];
@@ -214,6 +215,25 @@ async function withChat(run, options) {
     await engine.unload();
   }
 }
+
+test("a fingerprint waits for its turn, can be aborted, and leaves nothing behind", async () => {
+  const { engine } = await loadFake();
+  const [answer, found] = await Promise.all([
+    engine.chat.completions.create({ messages: [{ role: "user", content: "say: first" }] }),
+    engine.fingerprint("one two three", { tokens: 2 }),
+  ]);
+  assert.equal(answer.choices[0].message.content, "first");
+  assert.deepEqual(found, { text: "text of 3", answer: "answer of 2", ids: [0, 1] });
+  const abort = new AbortController();
+  const aborted = engine.fingerprint("word ".repeat(5000), { signal: abort.signal });
+  setTimeout(() => abort.abort(), 20);
+  await assert.rejects(aborted, { code: "aborted", name: "AbortError" });
+  for (const [text, options] of [["", {}], [7, {}], ["x", { tokens: -1 }], ["x", { tokens: 1.5 }]]) {
+    await assert.rejects(engine.fingerprint(text, options), { code: "invalid_argument" });
+  }
+  assert.equal(FingerprintRun.alive, 0);
+  await engine.unload();
+});
 
 test("a chat remembers, instruct does not", () => withChat(async (chat) => {
   const pieces = [];

@@ -2,6 +2,7 @@
 
 mod bench;
 mod chat;
+mod fingerprint;
 mod generate;
 mod jsonl;
 mod open;
@@ -34,6 +35,7 @@ enum Command {
     Tokenize(tokenize::Args),
     Template(template::Args),
     Score(score::Args),
+    Fingerprint(fingerprint::Args),
     Bench(bench::Args),
 }
 
@@ -44,6 +46,7 @@ pub fn main() -> ExitCode {
         Command::Tokenize(args) => tokenize::run(args),
         Command::Template(args) => template::run(args),
         Command::Score(args) => score::run(args),
+        Command::Fingerprint(args) => fingerprint::run(args),
         Command::Bench(args) => bench::run(args),
     };
     match outcome {
