@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { readFileSync, readdirSync } from "node:fs";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { chart } from "../../benches/lib/chart.mjs";
@@ -108,4 +108,10 @@ test("--chart prints what the record says", () => {
   const { status, stdout } = bench("--chart", RECORD);
   assert.equal(status, 0);
   assert.equal(stdout, chart(record()));
+});
+
+test("the README's picture is drawn from a record", () => {
+  const picture = readFileSync(at("docs/benchmark.svg"), "utf8");
+  const runs = readdirSync(at("benches/runs"), { recursive: true, encoding: "utf8" }).filter((name) => name.endsWith("chromium.json"));
+  assert.ok(runs.some((name) => chart(JSON.parse(readFileSync(at(`benches/runs/${name}`), "utf8"))) === picture));
 });
