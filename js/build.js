@@ -11,7 +11,7 @@ import { KernelThreads, sharedMemory } from "./threads.js";
  * @typedef {object} BuildHost
  * @property {string} pkgUrl folder of the builds
  * @property {(url: string) => Promise<WasmModule>} importModule
- * @property {import("./threads.js").Spawn} [spawn] how workers are started
+ * @property {import("./relay.js").Spawn} spawn how workers are started
  * @property {AbortSignal} signal
  * @property {import("./log.js").Logger} log
  *

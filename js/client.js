@@ -7,6 +7,7 @@ import { SmolLMError, abortError, fromWire, throwIfAborted } from "./errors.js";
 import { LOG_LEVELS, createLogger } from "./log.js";
 import { REGISTRY, resolveModel } from "./models.js";
 import { checkMessages, isoDay } from "./params.js";
+import { WorkerRelay } from "./relay.js";
 import { spawnWorker } from "./spawn.js";
 
 /**
@@ -30,7 +31,8 @@ import { spawnWorker } from "./spawn.js";
  * @property {string | URL} [modelsUrl] the folder that registry ids are relative to
  * @property {LogLevel} [logLevel]
  * @property {import("./log.js").LogSink} [logger] takes log entries instead of the console
- * @property {(url: URL) => WorkerLike} [workerFactory] makes the worker; called with its module's URL
+ * @property {import("./relay.js").Spawn} [workerFactory] makes the engine's worker and those of its threads; called with the module's
+ *   URL and a name
  * @property {"relaxed" | "simd128"} [kernel] asks for one build, for tests and comparisons
  * @property {"queue" | "error"} [whenBusy] what a request gets while another runs: its turn, or `busy`
  */
@@ -68,7 +70,7 @@ export class SmolLM {
 
     const logLevel = options.logLevel ?? "warn";
     const workerUrl = options.assetsUrl ? new URL("worker.js", assets) : new URL("./worker.js", import.meta.url);
-    const worker = new WorkerLink((options.workerFactory ?? ((url) => spawnWorker(url, "smollm-web")))(workerUrl), createLogger(logLevel, options.logger));
+    const worker = new WorkerLink(workerUrl, options.workerFactory ?? spawnWorker, createLogger(logLevel, options.logger));
     const lockName = worker.lockName();
     try {
       const info = await worker.call("load", {
@@ -192,9 +194,10 @@ class WorkerLink {
   #lost = null;
   #watch = new AbortController();
 
-  /** @param {WorkerLike} worker @param {import("./log.js").Logger} log */
-  constructor(worker, log) {
-    this.worker = worker;
+  /** @param {URL} url @param {import("./relay.js").Spawn} spawn @param {import("./log.js").Logger} log */
+  constructor(url, spawn, log) {
+    const worker = this.worker = spawn(url, "smollm-web");
+    this.threads = new WorkerRelay((message) => worker.postMessage(message), spawn);
     this.log = log;
     worker.addEventListener("message", (event) => this.#receive(event.data));
     worker.addEventListener("error", (event) => {
@@ -246,6 +249,8 @@ class WorkerLink {
     if ("log" in message) {
       const { level, message: text, data } = message.log;
       this.log[level](text, data);
+    } else if ("relay" in message) {
+      this.threads.receive(message);
     } else if ("alive" in message) {
       this.#watchLock(message.alive);
     } else if ("event" in message) {
@@ -287,8 +292,12 @@ class WorkerLink {
       this.worker.postMessage({ id, abort: true });
       this.#settle(id)?.reject(error);
     }
-    if (graceMs > 0) setTimeout(() => this.worker.terminate(), graceMs);
-    else this.worker.terminate();
+    const stop = () => {
+      this.worker.terminate();
+      this.threads.end();
+    };
+    if (graceMs > 0) setTimeout(stop, graceMs);
+    else stop();
   }
 }
 

@@ -10,6 +10,7 @@ import { createLogger } from "./log.js";
 import { isoDay } from "./params.js";
 import { chooseBuild, probe } from "./probe.js";
 import { CALLS } from "./protocol.js";
+import { RelayedWorkers } from "./relay.js";
 import { ModelStore } from "./store.js";
 import { createTurn } from "./turn.js";
 
@@ -57,7 +58,6 @@ const FLUSH_MS = 16;
  * What is around the engine.
  * @typedef {object} Host
  * @property {(url: string) => Promise<WasmModule>} importModule
- * @property {import("./threads.js").Spawn} [spawn] how the threads' workers are started
  * @property {boolean} isolated
  * @property {number} cores
  */
@@ -96,6 +96,7 @@ class EngineWorker {
   #warming = Promise.resolve();
   #log = createLogger("silent");
   #turn = createTurn();
+  #threads = new RelayedWorkers((message) => this.port.postMessage(message));
 
   /** @param {Port} port @param {Host} host */
   constructor(port, host) {
@@ -115,6 +116,7 @@ class EngineWorker {
 
   /** @param {ToWorker} message */
   receive(message) {
+    if ("relay" in message) return this.#threads.receive(message);
     if ("abort" in message) return this.#abort(message.id);
     const job = { message, abort: new AbortController() };
     if (CALLS[message.call] === "now") return void this.#run(job);
@@ -186,11 +188,11 @@ class EngineWorker {
   async #load(args, { message: { id }, abort: { signal } }) {
     if (args.lockName) this.#holdLock(args.lockName);
     this.#log = createLogger(args.logLevel, (log) => this.port.postMessage({ log: cloneable(log) }));
-    const { importModule, spawn, isolated, cores } = this.host;
+    const { importModule, isolated, cores } = this.host;
     // The model's files are on their way while the engine is compiled.
     const opened = openBuild(
       chooseBuild(probe(), { kernel: args.kernel, threads: args.threads, isolated, cores }),
-      { pkgUrl: args.pkgUrl, importModule, spawn, signal, log: this.#log },
+      { pkgUrl: args.pkgUrl, importModule, spawn: this.#threads.spawn, signal, log: this.#log },
     );
     const engine = opened.then(({ wasm, memory }) => {
       this.#memory = memory;

@@ -40,7 +40,7 @@ export const CALLS = Object.freeze({
  * Page → worker. `abort` names a call still pending.
  * @typedef {{ [K in keyof Calls]: { id: number, call: K, args: Calls[K]["args"] } }[keyof Calls]} CallMessage
  * @typedef {{ id: number, abort: true }} AbortMessage
- * @typedef {CallMessage | AbortMessage} ToWorker
+ * @typedef {CallMessage | AbortMessage | import("./relay.js").FromRelay} ToWorker
  */
 
 /**
@@ -50,7 +50,7 @@ export const CALLS = Object.freeze({
  * @typedef {{ id: number, error: WireError, fatal?: boolean }} ErrorMessage `fatal`: the engine is gone
  * @typedef {{ log: { level: Exclude<LogLevel, "silent">, message: string, data?: unknown, time: number } }} LogMessage
  * @typedef {{ alive: string }} AliveMessage the worker holds the Web Lock of this name until it dies
- * @typedef {EventMessage | ResultMessage | ErrorMessage | LogMessage | AliveMessage} FromWorker
+ * @typedef {EventMessage | ResultMessage | ErrorMessage | LogMessage | AliveMessage | import("./relay.js").ToRelay} FromWorker
  */
 
 /**

@@ -1,14 +1,12 @@
 /**
- * Threads for the engine: Web Workers of the engine's own worker, each with an instance of its module on
- * its memory (src/kernels/pool.rs says what they do there). They end with the worker that started
- * them, by whatever hand.
+ * Threads for the engine: Web Workers beside the engine's own (relay.js starts them), each with an instance of its module
+ * on its memory (src/kernels/pool.rs says what they do there). They end with it, by whatever hand.
  */
-import { SmolLMError, throwIfAborted, toSmolLMError } from "./errors.js";
-import { spawnWorker } from "./spawn.js";
+import { SmolLMError, throwIfAborted } from "./errors.js";
 
 /**
  * @typedef {import("./spawn.js").WorkerLike} WorkerLike
- * @typedef {(url: URL, name: string) => WorkerLike} Spawn
+ * @typedef {import("./relay.js").Spawn} Spawn
  * @typedef {{ index: number, glueUrl: string, module: WebAssembly.Module, memory: WebAssembly.Memory }} ThreadStart
  * @typedef {{ ready: true } | { failed: string }} ThreadMessage
  */
@@ -39,23 +37,21 @@ export function sharedMemory() {
 /** The threads beside the engine's own. */
 export class KernelThreads {
   #workers;
+  /** Rejects when one cannot start. @type {Promise<never>} */
+  #failed;
 
   /**
    * Starts workers, which wait for {@link run}.
    * @param {number} count
-   * @param {Spawn} [spawn]
+   * @param {Spawn} spawn
    */
-  constructor(count, spawn = spawnWorker) {
-    /** @type {WorkerLike[]} */
-    this.#workers = [];
-    try {
-      for (let i = 1; i <= count; i++) {
-        this.#workers.push(spawn(new URL("./threads-worker.js", import.meta.url), `smollm-web-${i}`));
-      }
-    } catch (error) {
-      this.end();
-      throw toSmolLMError(error, "unsupported_browser", "a thread's worker");
-    }
+  constructor(count, spawn) {
+    this.#workers = Array.from({ length: count }, (_, i) => spawn(new URL("./threads-worker.js", import.meta.url), `smollm-web-${i + 1}`));
+    this.#failed = new Promise((_, reject) => {
+      for (const worker of this.#workers) worker.addEventListener("error", ({ message }) => reject(failure(message || "it could not be started")));
+    });
+    // Also before anybody waits for it.
+    this.#failed.catch(() => {});
   }
 
   /**
@@ -77,7 +73,7 @@ export class KernelThreads {
     });
     try {
       throwIfAborted(signal, "starting threads");
-      await Promise.race([given, Promise.all(this.#workers.map((worker, index) => begun(worker, { ...start, index })))]);
+      await Promise.race([given, this.#failed, Promise.all(this.#workers.map((worker, index) => begun(worker, { ...start, index })))]);
     } catch (error) {
       this.end();
       throw error;
@@ -101,11 +97,13 @@ function begun(worker, start) {
   return new Promise((resolve, reject) => {
     worker.addEventListener("message", (/** @type {{ data: ThreadMessage }} */ { data }) => {
       if ("ready" in data) resolve();
-      else reject(new SmolLMError("unsupported_browser", `a thread's worker: ${data.failed}`));
-    });
-    worker.addEventListener("error", (event) => {
-      reject(new SmolLMError("unsupported_browser", `a thread's worker: ${event.message || "it could not be started"}`));
+      else reject(failure(data.failed));
     });
     worker.postMessage(start);
   });
+}
+
+/** @param {string} why */
+function failure(why) {
+  return new SmolLMError("unsupported_browser", `a thread's worker: ${why}`);
 }

@@ -43,32 +43,36 @@ async function load(answer, options = {}) {
       modules.push(url.split("/").at(-2));
       return fake;
     },
-    spawn: (url, name) => {
+    spawnThread: (url, name) => {
       const thread = new FakeThread(url, name, answer(threads.length));
       threads.push(thread);
       return thread;
     },
   });
   const { info } = engine;
+  const living = threads.filter(({ terminated }) => !terminated).length;
   await engine.unload();
-  return { info, threads, modules };
+  assert.ok(threads.every(({ terminated }) => terminated), "threads outlive their engine");
+  return { info, threads, modules, living };
 }
 
 test("threads share the engine's module and memory", async () => {
-  const { info, threads, modules } = await load(() => READY, { threads: 3 });
+  const { info, threads, modules, living } = await load(() => READY, { threads: 3 });
   assert.equal(info.threads, 3);
+  assert.equal(living, 2);
   assert.equal(info.crossOriginIsolated, true);
   assert.ok(info.why.includes("threads 3: asked for by option"), info.why.join());
   assert.equal(modules.length, 1);
   assert.match(modules[0], /-threads$/);
   assert.deepEqual(threads.map(({ start }) => start.index), [0, 1]);
-  for (const { url, start: { module, memory, glueUrl }, terminated } of threads) {
+  for (const { url, start: { module, memory, glueUrl } } of threads) {
     assert.match(url.pathname, /\/js\/threads-worker\.js$/);
     assert.ok(module instanceof WebAssembly.Module);
     assert.ok(memory.buffer instanceof SharedArrayBuffer);
-    assert.equal(memory, threads[0].start.memory);
+    // Through a message each has its own object, of the same bytes.
+    new Uint8Array(memory.buffer)[0]++;
+    assert.equal(new Uint8Array(threads[0].start.memory.buffer)[0], threads.findIndex(({ start }) => start.memory === memory) + 1);
     assert.match(glueUrl, new RegExp(`/pkg/${modules[0]}/smollm_web.js$`));
-    assert.equal(terminated, false);
   }
 });
 
@@ -87,12 +91,12 @@ for (const [what, answer, reason] of [
   ["cannot instantiate the module", (i) => (i === 0 ? READY : ["message", { data: { failed: "no memory" } }]), /no memory/],
 ]) {
   test(`where a worker ${what}, the engine runs on one thread and says why`, async () => {
-    const { info, threads, modules } = await load(answer, { threads: 3 });
+    const { info, living, modules } = await load(answer, { threads: 3 });
     assert.equal(info.threads, 1);
+    assert.equal(living, 0);
     const [why] = info.why.filter((w) => w.startsWith("threads "));
     assert.match(why, /^threads 1: /);
     assert.match(why, reason);
-    assert.ok(threads.every(({ terminated }) => terminated));
     assert.doesNotMatch(modules.at(-1), /-threads$/);
   });
 }
@@ -105,9 +109,9 @@ test("where no shared memory is to be had, the engine runs on one thread and say
     asked.push(descriptor.maximum);
     throw new RangeError("WebAssembly.Memory(): could not allocate memory");
   });
-  const { info, threads } = await load(() => READY, { threads: 2 });
+  const { info, living } = await load(() => READY, { threads: 2 });
   assert.equal(info.threads, 1);
+  assert.equal(living, 0);
   assert.ok(info.why.some((why) => /^threads 1: .*shared memory/.test(why)), info.why.join());
   assert.deepEqual(asked, [65536, 32768, 16384]);
-  assert.ok(threads.every(({ terminated }) => terminated));
 });
