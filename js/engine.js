@@ -21,7 +21,7 @@ import { createTurn } from "./turn.js";
  * @typedef {import("./protocol.js").WireToken} WireToken
  *
  * @typedef {object} Port what the page's `Worker` object is connected to
- * @property {(message: FromWorker) => void} postMessage
+ * @property {(message: FromWorker, transfer?: Transferable[]) => void} postMessage
  * @property {((event: { data: ToWorker }) => void) | null} onmessage
  *
  * The wasm class (`src/wasm/`), whose objects travel as JSON text:
@@ -96,7 +96,7 @@ class EngineWorker {
   #warming = Promise.resolve();
   #log = createLogger("silent");
   #turn = createTurn();
-  #threads = new RelayedWorkers((message) => this.port.postMessage(message));
+  #threads = new RelayedWorkers((message, transfer) => this.port.postMessage(message, transfer));
 
   /** @param {Port} port @param {Host} host */
   constructor(port, host) {

@@ -6,18 +6,22 @@ const STACK = 1 << 18;
 /** @type {any} */
 const host = globalThis;
 
-host.onmessage = async (/** @type {{ data: import("./threads.js").ThreadStart }} */ { data }) => {
-  const { index, glueUrl, module, memory } = data;
+host.onmessage = (/** @type {{ data: { port: MessagePort } }} */ { data: { port } }) => {
+  port.onmessage = ({ data }) => void run(data, port);
+};
+
+/** @param {import("./threads.js").ThreadStart} start @param {MessagePort} port to the engine's worker */
+async function run({ index, glueUrl, module, memory }, port) {
   /** @type {any} */
   let wasm;
   try {
     wasm = await import(/* @vite-ignore */ /* webpackIgnore: true */ glueUrl);
     wasm.initSync({ module, memory, thread_stack_size: STACK });
   } catch (error) {
-    host.postMessage({ failed: String(error) });
+    port.postMessage({ failed: String(error) });
     return;
   }
-  host.postMessage({ ready: true });
+  port.postMessage({ ready: true });
   try {
     wasm.run_kernel_worker(index);
   } catch (error) {
@@ -25,4 +29,4 @@ host.onmessage = async (/** @type {{ data: import("./threads.js").ThreadStart }}
     wasm.kernel_worker_died();
     host.reportError(error);
   }
-};
+}

@@ -18,7 +18,7 @@ export class LocalWorker {
   constructor(host = {}) {
     const { port1, port2 } = this.#channel;
     port1.onmessage = ({ data }) => this.emit("message", { data });
-    const port = { postMessage: (m) => port2.postMessage(m), onmessage: null };
+    const port = { postMessage: (m, transfer) => port2.postMessage(m, transfer), onmessage: null };
     port2.onmessage = ({ data }) => { if (!this.terminated) port.onmessage?.({ data }); };
     serve(port, { importModule: async () => fake, ...host });
   }

@@ -16,16 +16,22 @@ class FakeThread {
     this.#listeners[type].push(listener);
   }
 
-  postMessage(start) {
-    this.start = start;
-    queueMicrotask(() => {
+  postMessage(message) {
+    // A page that sees the engine's memory keeps it until its next garbage collection.
+    assert.deepEqual(Object.keys(message), ["port"]);
+    const { port } = message;
+    this.port = port;
+    port.onmessage = ({ data }) => {
+      this.start = data;
       const [type, event] = this.answer;
-      for (const listener of this.#listeners[type]) listener(event);
-    });
+      if (type === "message") port.postMessage(event.data);
+      else for (const listener of this.#listeners[type]) listener(event);
+    };
   }
 
   terminate() {
     this.terminated = true;
+    this.port?.close();
   }
 }
 
