@@ -205,7 +205,7 @@ class EngineWorker {
       engine, store, signal, log: this.#log, contextLength: args.contextLength,
       progress: (progress) => this.port.postMessage({ id, event: { type: "progress", ...progress } }),
     });
-    const { wasm, choice: { threads, why } } = await opened;
+    const { wasm, choice: { build, threads, why } } = await opened;
     this.#engine = await engine;
     this.#wasm = wasm;
     this.#contextLength = Number(found.context_length);
@@ -219,6 +219,7 @@ class EngineWorker {
       contextLength: this.#contextLength,
       threads,
       kernel: String(found.kernel ?? wasm.kernel_name()),
+      build,
       crossOriginIsolated: isolated,
       why,
       weightBytes: Number(found.weight_bytes),

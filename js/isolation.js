@@ -7,6 +7,9 @@
 /** Kept until the page is isolated, so that a page that cannot be is not reloaded for ever. */
 const TRIED = "smollm-web:isolation";
 
+/** A worker that is not there by then will isolate the next visit. */
+const INSTALL_MS = 10_000;
+
 /**
  * Isolates this page, if it is not. Resolves at once where it is, and where it cannot be; otherwise the
  * page is reloaded, once, and this never resolves. To be awaited before the page begins anything.
@@ -33,12 +36,12 @@ export async function isolate({ workerUrl = "isolation-worker.js", policy = "req
     if (sessionStorage.getItem(TRIED)) return not("the page was reloaded once and is not isolated even so");
 
     const url = new URL(workerUrl, document.baseURI);
-    url.searchParams.set("policy", policy);
+    if (policy !== "require-corp") url.searchParams.set("policy", policy);
     const registration = await navigator.serviceWorker.register(url);
     if (!location.href.startsWith(registration.scope)) {
       return not(`${url.pathname} rules ${registration.scope} alone: serve it from this page's folder`);
     }
-    await navigator.serviceWorker.ready;
+    await installed(registration);
     sessionStorage.setItem(TRIED, "1");
   } catch (error) {
     // No storage, no worker file, a policy against it: the page works without.
@@ -46,4 +49,24 @@ export async function isolate({ workerUrl = "isolation-worker.js", policy = "req
   }
   location.reload();
   return new Promise(() => {});
+}
+
+/**
+ * Settles when a page of the scope would have its service worker. `serviceWorker.ready` never does where it
+ * cannot be installed.
+ * @param {ServiceWorkerRegistration} registration
+ * @returns {Promise<void>}
+ */
+function installed({ active, waiting, installing }) {
+  const coming = waiting ?? installing;
+  if (active || !coming) return Promise.resolve();
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => reject(new Error(`the service worker was not installed within ${INSTALL_MS / 1000} s`)), INSTALL_MS);
+    coming.addEventListener("statechange", () => {
+      if (coming.state === "activated") resolve();
+      else if (coming.state === "redundant") reject(new Error("the service worker could not be installed"));
+      else return;
+      clearTimeout(timer);
+    });
+  });
 }

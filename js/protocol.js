@@ -100,7 +100,8 @@ export const CALLS = Object.freeze({
  * @property {string} quantization
  * @property {number} contextLength tokens, prompt and answer together
  * @property {number} threads threads in use
- * @property {string} kernel the SIMD build in use
+ * @property {string} kernel the SIMD instructions in use
+ * @property {string} build the folder of `pkg/` that the engine came from
  * @property {boolean} crossOriginIsolated
  * @property {string[]} why what was chosen and why, in words
  * @property {number} weightBytes

@@ -2,6 +2,7 @@
 import { SmolLM, isolate } from "./smollm-web/index.js";
 import { mountComposer } from "./components/composer.js";
 import { openEngineDialog, openSystemDialog } from "./components/dialogs.js";
+import { mountNotice } from "./components/notice.js";
 import { mountToast } from "./components/toast.js";
 import { mountTopBar } from "./components/top-bar.js";
 import { mountTranscript } from "./components/transcript.js";
@@ -9,13 +10,14 @@ import { Controller } from "./controller.js";
 import { setText } from "./dom.js";
 import { fromJson, isAnswering, toJson } from "./logic/conversation.js";
 import { pageOptions } from "./logic/options.js";
+import { Offline } from "./offline.js";
 import * as storage from "./storage.js";
 
 /** @param {string} id */
 const byId = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
 
 // Before anything begins: on a host that sets no headers, this reloads the page once.
-await isolate();
+await isolate({ workerUrl: Offline.WORKER });
 
 const options = pageOptions(location.search);
 const known = SmolLM.models.list();
@@ -28,6 +30,22 @@ const systemDark = matchMedia("(prefers-color-scheme: dark)");
 const isDark = () => (document.documentElement.dataset.theme ?? (systemDark.matches ? "dark" : "light")) === "dark";
 
 const toast = mountToast(byId("toast"));
+const notice = mountNotice(byId("notice"));
+const offline = new Offline({
+  update: () => notice.show("A new version of this page is ready.", reload),
+  // Its files are gone: it may still say what it was saying.
+  replaced: () => void controller.answered().then(() => location.reload()),
+});
+const reload = { label: "Reload", run: () => void takeOver() };
+async function takeOver() {
+  keep();
+  const others = await offline.takeOver().catch(() => {
+    // The one before still rules, and says again that there is another.
+    location.reload();
+    return 0;
+  });
+  if (others > 0) notice.show("Close the other tabs of this page first: all of them have one version.", reload);
+}
 const composer = mountComposer(byId("composer"), {
   send: (text) => {
     toast.hide();
@@ -47,7 +65,7 @@ const topBar = mountTopBar(byId("top-bar"), {
     controller.setSystemPrompt(text);
     if (before.messages.length > 0) toast.show("New chat with the new system prompt", { label: "Undo", run: () => controller.restore(before) });
   }),
-  showEngine: () => openEngineDialog(controller.state.info, labelOf(controller.state.info?.model)),
+  showEngine: () => openEngineDialog(controller.state.info, labelOf(controller.state.info?.model), worksOffline),
   toggleTheme: () => {
     const theme = isDark() ? "light" : "dark";
     document.documentElement.dataset.theme = theme;
@@ -84,6 +102,18 @@ function draw() {
   composer.update({ answering: isAnswering(conversation) });
 }
 
+/** Whether page, engine and model are all on this device. */
+let worksOffline = false;
+/** @type {unknown} */
+let keptFor = null;
+/** With the model loaded it is known which build of the engine this browser runs. */
+function keepEngine() {
+  const { info } = controller.state;
+  if (info === null || info.build === keptFor) return;
+  keptFor = info.build;
+  void offline.keep(info.build).then((whole) => { worksOffline = whole; });
+}
+
 let frame = 0;
 let spoken = "";
 controller.addEventListener("change", () => {
@@ -92,6 +122,7 @@ controller.addEventListener("change", () => {
     draw();
   });
   announce();
+  keepEngine();
   keepSoon();
 });
 systemDark.addEventListener("change", draw);
@@ -125,6 +156,7 @@ document.addEventListener("keydown", (event) => {
 });
 
 draw();
+offline.start();
 // On a phone, focus would open the keyboard over the greeting.
 if (matchMedia("(hover: hover)").matches) composer.focus();
 // A visitor who saves data decides about the download; everybody else came to chat.

@@ -72,6 +72,11 @@ export class Controller extends EventTarget {
     this.#stopAnswer.abort();
   }
 
+  /** Settles when no answer is being written. @returns {Promise<void>} */
+  answered() {
+    return this.#answering;
+  }
+
   /** Starts afresh and says what was there before, for whoever wants it back. @returns {Conversation} */
   clear() {
     const before = this.state.conversation;

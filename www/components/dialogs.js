@@ -31,8 +31,14 @@ export function openSystemDialog(current, save) {
   text.focus();
 }
 
-/** What runs here, and why so. @param {import("../smollm-web/index.js").EngineInfo | null} info @param {string} label of the model */
-export function openEngineDialog(info, label) {
+/**
+ * What runs here, and why so.
+ *
+ * @param {import("../smollm-web/index.js").EngineInfo | null} info
+ * @param {string} label of the model
+ * @param {boolean} offline whether it runs without the network too
+ */
+export function openEngineDialog(info, label, offline) {
   /** @type {[string, string][]} */
   const rows = info ? [
     ["Model", label],
@@ -42,6 +48,7 @@ export function openEngineDialog(info, label) {
     ["Threads", String(info.threads)],
     ["Weights", formatBytes(info.weightBytes)],
     ["Memory", formatBytes(info.memoryBytes)],
+    ["Page works offline", offline ? "yes" : "no"],
     ["Cross-origin isolated", info.crossOriginIsolated ? "yes" : "no"],
   ] : [];
   openDialog("The engine", info ? [
