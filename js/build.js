@@ -26,7 +26,7 @@ export async function openBuild(choice, host) {
   const started = performance.now();
   const opened = choice.threads > 1 ? await openThreaded(choice, host) : await openSingle(choice, host);
   opened.choice.why.push(...chooseFasterKernel(opened.wasm));
-  host.log.info(`wasm ready in ${Math.round(performance.now() - started)} ms`, opened.choice);
+  host.log.info(`engine: compiled and started in ${Math.round(performance.now() - started)} ms`, opened.choice);
   return opened;
 }
 

@@ -1,6 +1,6 @@
 /** One conversation with memory, on an engine of its own or on one that is loaded already. */
 import { SmolLM } from "./client.js";
-import { SmolLMError } from "./errors.js";
+import { SmolLMError, abortError } from "./errors.js";
 
 /**
  * @typedef {import("./client.js").ModelArgument} ModelArgument
@@ -26,12 +26,15 @@ export class SmolLMChat {
   #engine = null;
   /** @type {Promise<void> | null} */
   #loading = null;
+  /** Why there is no engine any more. @type {SmolLMError | null} */
+  #lost = null;
   /** @type {string | null} */
   #systemPrompt;
   /** Replaced, never changed, so that an answer knows whether its conversation is still the one. @type {readonly HistoryMessage[]} */
   #history = Object.freeze([]);
   /** @type {Promise<unknown>} */
   #last = Promise.resolve();
+  #waiting = 0;
 
   /**
    * @param {ModelArgument | SmolLM} model what `SmolLM.load` takes, or an engine
@@ -49,26 +52,37 @@ export class SmolLMChat {
     return this.#engine;
   }
 
-  /** Loads the model. Calling again is harmless, and after a failure tries again. */
+  /**
+   * Loads the model. Calling again is harmless; after a failure it tries again, and after the engine was lost the
+   * conversation goes on with a new one.
+   */
   async initialize() {
     if (this.#engine) return;
     const { systemPrompt, sampling, onDropped, ...load } = this.#options;
     this.#loading ??= SmolLM.load(/** @type {ModelArgument} */ (this.#model), load)
-      .then((engine) => { this.#engine = engine; })
+      .then((engine) => {
+        this.#engine = engine;
+        void engine.lost.then((error) => {
+          if (this.#engine !== engine) return;
+          this.#engine = null;
+          this.#lost = error;
+        });
+      })
       .finally(() => { this.#loading = null; });
     await this.#loading;
   }
 
   /**
    * Answers a message with the whole conversation in mind, and remembers both. An answer that was
-   * stopped half-way is remembered as far as it got; one that failed leaves no trace.
+   * stopped half-way is remembered as far as it got; one that failed leaves no trace. One message is answered at a
+   * time: others wait, or get `busy` with `whenBusy: "error"`.
    *
    * @param {string} message
    * @param {AnswerOptions & SamplingParams} [options]
    * @returns {Promise<string>}
    */
   chat(message, options = {}) {
-    return this.#inTurn(async () => {
+    return this.#inTurn(options.signal, async () => {
       const before = this.#history;
       const question = userMessage(message, "chat");
       let answer = "", dropped = 0;
@@ -102,7 +116,7 @@ export class SmolLMChat {
    * @returns {Promise<string>}
    */
   instruct(instruction, options = {}) {
-    return this.#inTurn(async () => {
+    return this.#inTurn(options.signal, async () => {
       let answer = "";
       await this.#answer([userMessage(instruction, "instruct")], options, (text) => {
         answer += text;
@@ -148,13 +162,24 @@ export class SmolLMChat {
   }
 
   /**
-   * One answer at a time: the next message is about this answer.
-   * @template T @param {() => Promise<T>} task @returns {Promise<T>}
+   * One answer at a time: the next message is about this answer. Whoever is stopped while it waits is told at once.
+   * @template T @param {AbortSignal | undefined} signal @param {() => Promise<T>} task @returns {Promise<T>}
    */
-  #inTurn(task) {
-    const turn = this.#last.then(task, task);
-    this.#last = turn.catch(() => {});
-    return turn;
+  #inTurn(signal, task) {
+    if (this.#waiting > 0 && this.#options.whenBusy === "error") {
+      return Promise.reject(new SmolLMError("busy", "the chat is answering another message"));
+    }
+    this.#waiting++;
+    return new Promise((resolve, reject) => {
+      const onAbort = () => reject(abortError(signal, "the request"));
+      if (signal?.aborted) onAbort();
+      signal?.addEventListener?.("abort", onAbort);
+      this.#last = this.#last.then(async () => {
+        signal?.removeEventListener?.("abort", onAbort);
+        const turn = signal?.aborted ? Promise.resolve() : task();
+        await turn.finally(() => { this.#waiting--; }).then(/** @type {any} */ (resolve), reject);
+      });
+    });
   }
 
   /**
@@ -164,7 +189,11 @@ export class SmolLMChat {
    * @param {(messages: { role: string, content: string }[]) => void} [onDropped]
    */
   async #answer(messages, { onToken, ...options }, onText, onDropped) {
-    if (!this.#engine) throw new SmolLMError("engine_lost", "no model is loaded: call initialize() first");
+    if (!this.#engine) {
+      throw this.#lost
+        ? new SmolLMError("engine_lost", `${this.#lost.message}: call initialize() to load it again`, { cause: this.#lost })
+        : new SmolLMError("engine_lost", "no model is loaded: call initialize() first");
+    }
     const stream = await this.#engine.chat.completions.create({
       ...this.#options.sampling, ...options, messages: [...this.#system(), ...messages], stream: true,
     });

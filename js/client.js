@@ -4,7 +4,7 @@
  */
 import { Completions } from "./completions.js";
 import { SmolLMError, abortError, fromWire, throwIfAborted } from "./errors.js";
-import { LOG_LEVELS, createLogger } from "./log.js";
+import { LOG_LEVELS, createLogger, defaultLogLevel } from "./log.js";
 import { REGISTRY, resolveModel } from "./models.js";
 import { checkMessages, isoDay } from "./params.js";
 import { WorkerRelay } from "./relay.js";
@@ -29,7 +29,7 @@ import { spawnWorker } from "./spawn.js";
  * @property {"auto" | "none"} [cache] whether downloaded files are kept on this device
  * @property {string | URL} [assetsUrl] the package's folder, where a bundler moved it
  * @property {string | URL} [modelsUrl] the folder that registry ids are relative to
- * @property {LogLevel} [logLevel]
+ * @property {LogLevel} [logLevel] what is logged; without it, what `localStorage["smollm-web:log"]` says, else "warn"
  * @property {import("./log.js").LogSink} [logger] takes log entries instead of the console
  * @property {import("./relay.js").Spawn} [workerFactory] makes the engine's worker and those of its threads; called with the module's
  *   URL and a name
@@ -68,9 +68,10 @@ export class SmolLM {
     if (!modelsUrl.pathname.endsWith("/")) modelsUrl.pathname += "/";
     const source = resolveModel(model, { modelsUrl: modelsUrl.href, baseUrl });
 
-    const logLevel = options.logLevel ?? "warn";
+    const logLevel = options.logLevel ?? defaultLogLevel();
+    const log = createLogger(logLevel, options.logger);
     const workerUrl = options.assetsUrl ? new URL("worker.js", assets) : new URL("./worker.js", import.meta.url);
-    const worker = new WorkerLink(workerUrl, options.workerFactory ?? spawnWorker, createLogger(logLevel, options.logger));
+    const worker = new WorkerLink(workerUrl, options.workerFactory ?? spawnWorker, log);
     const lockName = worker.lockName();
     try {
       const info = await worker.call("load", {
@@ -110,14 +111,28 @@ export class SmolLM {
         throw new SmolLMError("busy", "the engine is answering another request");
       }
       running++;
+      let free = () => {
+        running--;
+        free = () => {};
+      };
+      // Whoever asks again right after stopping only waits for the worker's last step.
+      const onAbort = () => free();
+      signal?.addEventListener("abort", onAbort, { once: true });
       try {
         const result = await worker.call("generate", args, { signal, onEvent, what: "the request", wait: true });
         this.#info = { ...this.#info, memoryBytes: result.memoryBytes };
         return result;
       } finally {
-        running--;
+        free();
+        signal?.removeEventListener("abort", onAbort);
       }
     }, () => this.#info.model);
+    /**
+     * Fulfilled when the engine is gone, with the reason: it crashed, the browser ended its worker, or it was unloaded. All
+     * that is pending is rejected then; load again to go on.
+     * @type {Promise<SmolLMError>}
+     */
+    this.lost = worker.lost;
     /** OpenAI's shape. */
     this.chat = Object.freeze({ completions });
   }
@@ -190,9 +205,13 @@ class WorkerLink {
   #nextId = 1;
   /** @type {Map<number, Pending>} */
   #pending = new Map();
-  /** @type {Error | null} */
+  /** @type {SmolLMError | null} */
   #lost = null;
+  /** @type {(error: SmolLMError) => void} */
+  #tellLost = () => {};
   #watch = new AbortController();
+  /** @type {Promise<SmolLMError>} */
+  lost = new Promise((resolve) => { this.#tellLost = resolve; });
 
   /** @param {URL} url @param {import("./relay.js").Spawn} spawn @param {import("./log.js").Logger} log */
   constructor(url, spawn, log) {
@@ -247,8 +266,7 @@ class WorkerLink {
   /** @param {import("./protocol.js").FromWorker} message */
   #receive(message) {
     if ("log" in message) {
-      const { level, message: text, data } = message.log;
-      this.log[level](text, data);
+      this.log.write(message.log);
     } else if ("relay" in message) {
       this.threads.receive(message);
     } else if ("alive" in message) {
@@ -259,7 +277,7 @@ class WorkerLink {
       const error = fromWire(message.error);
       this.#settle(message.id)?.reject(error);
       if (message.fatal) this.end(new SmolLMError("engine_lost", error.message, { cause: error }));
-    } else {
+    } else if ("result" in message) {
       this.#settle(message.id)?.resolve(message.result);
     }
   }
@@ -281,17 +299,19 @@ class WorkerLink {
 
   /**
    * Rejects everything pending and every later call, and ends the worker.
-   * @param {Error} error
+   * @param {SmolLMError} error
    * @param {number} [graceMs] how long it may still tidy up
    */
   end(error, graceMs = 0) {
     if (this.#lost) return;
     this.#lost = error;
+    this.log.debug(`worker: ended with ${this.#pending.size} calls pending`, error.message);
     this.#watch.abort();
     for (const id of [...this.#pending.keys()]) {
       this.worker.postMessage({ id, abort: true });
       this.#settle(id)?.reject(error);
     }
+    this.#tellLost(error);
     const stop = () => {
       this.worker.terminate();
       this.threads.end();

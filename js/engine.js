@@ -48,7 +48,7 @@ import { createTurn } from "./turn.js";
  *   SmolLMInstruct: new () => WasmEngine,
  *   FingerprintRun: new (engine: WasmEngine, text: string, answer: number) => FingerprintRun, kernel_name(): string, set_threads(n: number): number }} WasmModule
  *
- * @typedef {{ message: CallMessage, abort: AbortController }} Job
+ * @typedef {{ message: CallMessage, abort: AbortController, came: number }} Job
  */
 
 /** Tokens closer together than this share one message; a screen shows no more anyway. */
@@ -118,7 +118,7 @@ class EngineWorker {
   receive(message) {
     if ("relay" in message) return this.#threads.receive(message);
     if ("abort" in message) return this.#abort(message.id);
-    const job = { message, abort: new AbortController() };
+    const job = { message, abort: new AbortController(), came: performance.now() };
     if (CALLS[message.call] === "now") return void this.#run(job);
     this.#queue.push(job);
     void this.#pump();
@@ -189,9 +189,12 @@ class EngineWorker {
     if (args.lockName) this.#holdLock(args.lockName);
     this.#log = createLogger(args.logLevel, (log) => this.port.postMessage({ log: cloneable(log) }));
     const { importModule, isolated, cores } = this.host;
+    const began = performance.now();
+    const can = probe();
+    this.#log.debug("probe: what this browser has", { ...can, crossOriginIsolated: isolated, cores });
     // The model's files are on their way while the engine is compiled.
     const opened = openBuild(
-      chooseBuild(probe(), { kernel: args.kernel, threads: args.threads, isolated, cores }),
+      chooseBuild(can, { kernel: args.kernel, threads: args.threads, isolated, cores }),
       { pkgUrl: args.pkgUrl, importModule, spawn: this.#threads.spawn, signal, log: this.#log },
     );
     const engine = opened.then(({ wasm, memory }) => {
@@ -225,7 +228,7 @@ class EngineWorker {
       weightBytes: Number(found.weight_bytes),
       memoryBytes: this.#memoryBytes(),
     };
-    this.#log.info(`ready: ${info.model}`, info);
+    this.#log.info(`ready: ${info.model} after ${msSince(began)} ms`, info);
     this.#warming = this.#warmUp(this.#engine);
     return info;
   }
@@ -238,14 +241,19 @@ class EngineWorker {
    * @param {WasmEngine} engine
    */
   async #warmUp(engine) {
+    const began = performance.now();
+    let steps = 0;
     try {
       const messages = [{ role: "user", content: "Hello" }];
       engine.start(JSON.stringify({ kind: "completion", messages, max_tokens: 24, temperature: 0, seed: 0, date: isoDay(new Date()) }));
       for (;;) {
         await this.#turn();
-        if (this.#running || this.#queue.length > 0) return void engine.abort();
-        if (/** @type {Step} */ (JSON.parse(engine.step())).type === "done") return;
+        const wanted = this.#running || this.#queue.length > 0;
+        if (wanted) engine.abort();
+        if (wanted || /** @type {Step} */ (JSON.parse(engine.step())).type === "done") break;
+        steps++;
       }
+      this.#log.debug(`warmup: ${steps} steps in ${msSince(began)} ms`);
     } catch (error) {
       // Whatever it is, a request will tell whoever asks.
       this.#log.debug("warming up failed", error);
@@ -281,17 +289,19 @@ class EngineWorker {
    * @param {import("./protocol.js").GenerateArgs} args @param {Job} job
    * @returns {Promise<import("./protocol.js").GenerateResult>}
    */
-  async #generate(args, { message: { id }, abort: { signal } }) {
+  async #generate(args, { message: { id }, abort: { signal }, came }) {
     const engine = this.#ready();
     const began = performance.now();
     const { enable_thinking, date } = args;
+    this.#log.debug(`request: ${args.messages.length} messages, after ${msSince(came)} ms of waiting`, samplingOf(args));
     const { messages, dropped } = fitMessages(args.messages, {
       contextLength: this.#contextLength, maxTokens: args.max_tokens,
       count: (some) => this.#countMessages(some, { enable_thinking, date }),
     });
     /** @type {{ prompt_tokens: number, cached_tokens: number }} */
     const started = JSON.parse(engine.start(JSON.stringify({ kind: "completion", ...args, messages })));
-    this.#log.debug("prompt", { ...started, dropped: dropped.length });
+    this.#log.debug(`prompt: ${started.prompt_tokens} tokens, ${started.cached_tokens} of them in the cache, after ${msSince(began)} ms`,
+      { dropped: dropped.length });
     this.port.postMessage({ id, event: {
       type: "start", promptTokens: started.prompt_tokens, cachedTokens: started.cached_tokens, dropped,
     } });
@@ -313,7 +323,10 @@ class EngineWorker {
           this.port.postMessage({ id, event: step });
         } else if (step.type === "token") {
           const now = performance.now();
-          firstAt ||= now;
+          if (!firstAt) {
+            firstAt = now;
+            this.#log.debug(`prefill: ${started.prompt_tokens - started.cached_tokens} tokens in ${msSince(began)} ms`);
+          }
           batch.push(wireToken(step));
           if (now - flushedAt >= FLUSH_MS) flush();
         } else {
@@ -375,7 +388,7 @@ class EngineWorker {
       },
       memoryBytes: this.#memoryBytes(),
     };
-    this.#log.info(`${finish_reason}: ${usage.completion_tokens} tokens`, result.timings);
+    this.#log.info(`answer: ${usage.completion_tokens} tokens, then ${finish_reason}`, { ...result.timings, memoryBytes: result.memoryBytes });
     return result;
   }
 }
@@ -383,6 +396,16 @@ class EngineWorker {
 /** @param {StepToken} step @returns {WireToken} */
 function wireToken({ id, text, token = "", bytes = [], logprob, top_logprobs = [] }) {
   return logprob === undefined ? { id, text } : { id, text, logprob: { id, token, bytes, logprob, top: top_logprobs } };
+}
+
+/** What decides how the answer is drawn, and nothing that was said. @param {import("./protocol.js").GenerateArgs} args */
+function samplingOf({ messages: _, stop, ...sampling }) {
+  return { ...sampling, ...(stop && { stop: stop.length }) };
+}
+
+/** @param {number} began */
+function msSince(began) {
+  return Math.round(performance.now() - began);
 }
 
 /** @param {number} count @param {number} ms */

@@ -29,6 +29,7 @@ export { isolate } from "./isolation.js";
  * @typedef {import("./errors.js").ErrorCode} ErrorCode
  * @typedef {import("./params.js").ChatMessage} ChatMessage
  * @typedef {import("./params.js").CompletionParams} CompletionParams
+ * @typedef {import("./log.js").LogEntry} LogEntry
  * @typedef {import("./protocol.js").EngineInfo} EngineInfo
  * @typedef {import("./protocol.js").Progress} Progress
  */

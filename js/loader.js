@@ -70,13 +70,23 @@ async function loadShards(manifest, shelf, context, name) {
   const engine = await loadPack(manifest, {
     engine: context.engine, signal, contextLength, name,
     expect: (bytes) => meter.expect(bytes),
-    whole: (file, stop) => shelf.whole(file, stop, {
-      bytes: (count, cached) => meter.came(count, file.name, cached),
-      verify: () => meter.phase("verify"),
-    }),
+    whole: async (file, stop) => {
+      const asked = performance.now();
+      let fromHere = true;
+      const content = await shelf.whole(file, stop, {
+        bytes: (count, cached) => {
+          fromHere = cached;
+          meter.came(count, file.name, cached);
+        },
+        verify: () => meter.phase("verify"),
+      });
+      log.debug(`file: ${file.name}, ${file.bytes} bytes ${fromHere ? "from this device" : "downloaded"} in ${
+        Math.round(performance.now() - asked)} ms`);
+      return content;
+    },
   });
   const info = finish(engine, meter, "manifest.json");
-  log.info(`${meter.loaded} bytes of a pack read in ${Math.round(performance.now() - started)} ms`);
+  log.info(`model: ${meter.loaded} bytes of a pack in ${Math.round(performance.now() - started)} ms`);
   // Storage takes its time; nobody has to wait for it, and it tells of its own failures.
   void shelf.keepManifest(manifest);
   return info;
@@ -148,7 +158,7 @@ async function feedFile(file, shelf, engine, { signal, log }, meter) {
   }
   throwIfAborted(signal, `loading ${file.name}`);
   meter.report(true);
-  log.info(`${file.name}: ${meter.loaded} bytes ${cached ? "from this device" : "downloaded"} and packed in ${
+  log.info(`model: ${file.name}, ${meter.loaded} bytes ${cached ? "from this device" : "downloaded"} and packed in ${
     Math.round(performance.now() - started)} ms`);
 }
 

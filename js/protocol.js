@@ -48,7 +48,7 @@ export const CALLS = Object.freeze({
  * @typedef {{ id: number, event: WorkerEvent }} EventMessage
  * @typedef {{ id: number, result: unknown }} ResultMessage
  * @typedef {{ id: number, error: WireError, fatal?: boolean }} ErrorMessage `fatal`: the engine is gone
- * @typedef {{ log: { level: Exclude<LogLevel, "silent">, message: string, data?: unknown, time: number } }} LogMessage
+ * @typedef {{ log: import("./log.js").LogEntry }} LogMessage
  * @typedef {{ alive: string }} AliveMessage the worker holds the Web Lock of this name until it dies
  * @typedef {EventMessage | ResultMessage | ErrorMessage | LogMessage | AliveMessage | import("./relay.js").ToRelay} FromWorker
  */

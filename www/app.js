@@ -65,7 +65,7 @@ const topBar = mountTopBar(byId("top-bar"), {
     controller.setSystemPrompt(text);
     if (before.messages.length > 0) toast.show("New chat with the new system prompt", { label: "Undo", run: () => controller.restore(before) });
   }),
-  showEngine: () => openEngineDialog(controller.state.info, labelOf(controller.state.info?.model), worksOffline),
+  showEngine: () => openEngineDialog(controller.state.info, labelOf(controller.state.info?.model), worksOffline, controller.journal),
   toggleTheme: () => {
     const theme = isDark() ? "light" : "dark";
     document.documentElement.dataset.theme = theme;
@@ -146,7 +146,12 @@ function keep() {
   keeping = undefined;
   storage.writeConversation(toJson(controller.state.conversation));
 }
-addEventListener("pagehide", () => { if (keeping !== undefined) keep(); });
+function keepNow() {
+  if (keeping !== undefined) keep();
+}
+// A page that is out of sight may be ended without another word.
+addEventListener("pagehide", keepNow);
+document.addEventListener("visibilitychange", () => { if (document.visibilityState === "hidden") keepNow(); });
 
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && !document.querySelector("dialog[open]") && isAnswering(controller.state.conversation)) {

@@ -5,6 +5,7 @@
 import { SmolLM, SmolLMError } from "./smollm-web/index.js";
 import * as conversation from "./logic/conversation.js";
 import { RateMeter } from "./logic/format.js";
+import { Journal } from "./logic/journal.js";
 
 /**
  * @typedef {import("./logic/conversation.js").Conversation} Conversation
@@ -22,7 +23,12 @@ import { RateMeter } from "./logic/format.js";
 /** A 135M model that does not find an end rarely finds one later. */
 const MAX_TOKENS = 1024;
 
+/** What of the journal goes to the console too, least first. */
+const LEVELS = ["silent", "error", "warn", "info", "debug"];
+
 export class Controller extends EventTarget {
+  /** Everything the engine says. */
+  journal = new Journal();
   /** @type {State} */
   state;
   /** @type {SmolLM | null} */
@@ -114,9 +120,13 @@ export class Controller extends EventTarget {
       progress: { phase: "load", loaded: 0, total: 0, rate: 0, timeLeft: 0, cached: false },
     });
     try {
-      const { model, seed: _, ...options } = this.options;
+      const { model, seed: _, logLevel = "warn", ...options } = this.options;
       const engine = await SmolLM.load(model, {
-        ...options, signal: stop.signal,
+        ...options, signal: stop.signal, logLevel: "debug",
+        logger: (entry) => {
+          this.journal.add(entry);
+          if (LEVELS.indexOf(entry.level) <= LEVELS.indexOf(logLevel)) console[entry.level](`[smollm-web] ${entry.message}`, entry.data ?? "");
+        },
         onProgress: ({ phase, loaded, total, cached }) => {
           meter.add(performance.now(), loaded);
           this.#change({ progress: { phase, loaded, total, cached, rate: meter.rate, timeLeft: meter.timeLeft(total) } });
@@ -124,6 +134,12 @@ export class Controller extends EventTarget {
       });
       this.#engine = engine;
       this.#change({ engine: "ready", progress: null, info: engine.info });
+      void engine.lost.then((error) => {
+        this.#engine = null;
+        // An answer that is being written says it itself; the next message loads the model again.
+        const answering = conversation.isAnswering(this.state.conversation);
+        this.#change({ info: null, ...(answering ? { engine: "idle" } : { engine: "failed", failure: describe(error) }) });
+      });
       return engine;
     } catch (error) {
       const failure = describe(error);
@@ -171,10 +187,7 @@ export class Controller extends EventTarget {
         if (failure.code === "aborted") {
           update((c) => conversation.finish(c, "stopped"), { prefill: null });
         } else {
-          if (failure.code === "engine_lost") this.#engine = null;
-          update((c) => conversation.fail(c, failure), {
-            prefill: null, ...(failure.code === "engine_lost" && { engine: "idle", info: null }),
-          });
+          update((c) => conversation.fail(c, failure), { prefill: null });
         }
       }
     })();

@@ -37,8 +37,9 @@ export function openSystemDialog(current, save) {
  * @param {import("../smollm-web/index.js").EngineInfo | null} info
  * @param {string} label of the model
  * @param {boolean} offline whether it runs without the network too
+ * @param {import("../logic/journal.js").Journal} journal
  */
-export function openEngineDialog(info, label, offline) {
+export function openEngineDialog(info, label, offline, journal) {
   /** @type {[string, string][]} */
   const rows = info ? [
     ["Model", label],
@@ -54,8 +55,24 @@ export function openEngineDialog(info, label, offline) {
   openDialog("The engine", info ? [
     h("dl", { class: "facts" }, ...rows.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])),
     h("ul", { class: "why" }, ...info.why.map((reason) => h("li", {}, reason))),
-    h("p", { class: "dialog-lead" }, "The model runs in a worker of this tab, on the processor. After its download, no request leaves the page."),
-  ] : [h("p", { class: "dialog-lead" }, "No model is loaded yet.")], []);
+    h("p", { class: "dialog-lead" }, "The model runs in a worker of this tab, on the processor. What you write never leaves this device."),
+    journalView(journal),
+  ] : [h("p", { class: "dialog-lead" }, "No model is loaded yet."), journalView(journal)], []);
+}
+
+/** Each stage as it went, to look at and to take into a report. @param {import("../logic/journal.js").Journal} journal */
+function journalView(journal) {
+  const version = document.documentElement.dataset.version || "not built";
+  const copy = h("button", { class: "quiet-button", type: "button" }, "Copy for a report");
+  copy.onclick = async () => {
+    const report = `page ${version}\n${navigator.userAgent}\n\n${journal}\n`;
+    copy.textContent = await navigator.clipboard.writeText(report).then(() => "Copied", () => "The browser did not allow it");
+  };
+  const lines = journal.lines().map(({ at, level, message, data }) => h("li", { "data-level": level },
+    h("span", { class: "journal-time" }, at), h("span", {}, message, data && h("span", { class: "journal-data" }, data))));
+  return h("details", { class: "journal" }, h("summary", {}, "What happened"),
+    h("p", { class: "dialog-lead" }, `Page version ${version}. Times in seconds; nothing of what was said is in here.`),
+    h("ol", { class: "journal-lines", tabIndex: 0, "aria-label": "What happened" }, ...lines), copy);
 }
 
 /** @param {string} title @param {(Node | string)[]} content @param {Node[]} actions */

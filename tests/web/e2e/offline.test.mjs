@@ -29,7 +29,12 @@ async function until(page, what, question, ...args) {
     if (last === true) return;
     await new Promise((resolve) => setTimeout(resolve, 100));
   }
-  throw new Error(`never ${what} (${last}): ${await page.evaluate(() => document.body.innerText.slice(-400)).catch(String)}`);
+  const journal = await page.evaluate(() => {
+    document.querySelector("dialog")?.close();
+    document.querySelector(".engine-pill")?.click();
+    return document.querySelector(".journal-lines")?.innerText;
+  }).catch(String);
+  throw new Error(`never ${what} (${last}): ${await page.evaluate(() => document.body.innerText.slice(-400)).catch(String)}\n${journal}`);
 }
 const ready = (page) => until(page, "ready", () => document.querySelector(".engine-pill")?.dataset.state === "ready");
 const tell = async (page, text) => {

@@ -255,25 +255,20 @@ test("a phone's width: nothing sticks out, everything can be reached", async () 
   }
 });
 
-test("a worker the browser kills is noticed, and the next message loads it again", async () => {
-  await page.addInitScript(() => {
-    const { Worker } = window;
-    window.workers = [];
-    window.Worker = class extends Worker {
-      constructor(...args) {
-        super(...args);
-        window.workers.push(this);
-      }
-    };
-  });
+test("the engine's dialog tells what happened, stage by stage, to be copied for a report; no words are in it", async () => {
+  await context.grantPermissions(["clipboard-read", "clipboard-write"]);
   await open();
-  await send(`slow: 50 ${"word ".repeat(100)}`);
-  await page.locator('.message-assistant[data-status="streaming"]').waitFor();
-  // Ended from outside: no event tells the page.
-  await page.evaluate(() => window.workers[0].terminate());
-  await finished("failed");
-  assert.match(await answers().last().innerText(), /The engine stopped/);
-  await send("say: alive");
+  await send("say: xylophone");
   await finished();
-  assert.equal(await answers().last().locator(".answer").innerText(), "alive");
+  await page.locator(".engine-pill").click();
+  await page.locator(".journal summary").click();
+  const stages = await page.locator(".journal-lines li > span:nth-child(2)").evaluateAll((lines) => lines.map((line) => line.textContent.split(":")[0]));
+  for (const stage of ["probe", "engine", "model", "ready", "request", "prompt", "prefill", "answer"]) assert.ok(stages.includes(stage), `${stage} in ${stages}`);
+  await page.getByRole("button", { name: "Copy for a report" }).click();
+  await page.getByRole("button", { name: "Copied" }).waitFor();
+  const report = await page.evaluate(() => navigator.clipboard.readText());
+  assert.match(report, /^page [0-9a-f]{16}\nMozilla.*\n\n0\.000 debug probe: what this browser has/);
+  assert.match(report, /answer: 1 tokens, then stop/);
+  assert.doesNotMatch(report, /xylophone/);
+  assert.deepEqual(found, []);
 });

@@ -53,19 +53,23 @@ export function fakeGguf(bytes = 1000) {
 /** A module without anything in it. */
 const WASM = Uint8Array.of(0, 97, 115, 109, 1, 0, 0, 0);
 
-/** An engine over the fake; `worker` is its worker, in the surroundings `host`, and `spawnThread` makes those of its threads. */
-export async function loadFake(options = {}, model = fakeGguf(), { spawnThread, ...host } = {}) {
-  let worker;
-  // The wasm file is fetched, and for threads compiled, by the worker before the fake ignores it.
+/** The wasm file is fetched, and for threads compiled, by the worker before the fake ignores it. */
+export async function withWasm(load) {
   const realFetch = globalThis.fetch;
   globalThis.fetch = async (url, init) => (String(url).endsWith("_bg.wasm") ? new Response(WASM) : realFetch(url, init));
   try {
-    const engine = await SmolLM.load(model, {
-      logLevel: "silent", ...options,
-      workerFactory: options.workerFactory ?? ((url, name) => (worker ? spawnThread(url, name) : (worker = new LocalWorker(host)))),
-    });
-    return { engine, worker };
+    return await load();
   } finally {
     globalThis.fetch = realFetch;
   }
+}
+
+/** An engine over the fake; `worker` is its worker, in the surroundings `host`, and `spawnThread` makes those of its threads. */
+export async function loadFake(options = {}, model = fakeGguf(), { spawnThread, ...host } = {}) {
+  let worker;
+  const engine = await withWasm(() => SmolLM.load(model, {
+    logLevel: "silent", ...options,
+    workerFactory: options.workerFactory ?? ((url, name) => (worker ? spawnThread(url, name) : (worker = new LocalWorker(host)))),
+  }));
+  return { engine, worker };
 }

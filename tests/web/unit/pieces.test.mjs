@@ -3,7 +3,6 @@ import { createHash, randomBytes } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { test } from "node:test";
 import { ERROR_CODES, SmolLMError, abortError, fromWire, toSmolLMError, toWire } from "../../../js/errors.js";
-import { createLogger } from "../../../js/log.js";
 import { REGISTRY, resolveModel } from "../../../js/models.js";
 import { checkCompletion, isoDay } from "../../../js/params.js";
 import { chooseBuild, onOneThread, probe } from "../../../js/probe.js";
@@ -161,14 +160,6 @@ test("parameters: every bad one is named", () => {
     { role: "user", content: [{ type: "image_url" }] }, { role: "assistant", content: "", tool_calls: [{}] }]) {
     assert.throws(() => checkCompletion({ messages: [message] }), (error) => error.code === "invalid_argument" && error.message.startsWith("messages[0]"));
   }
-});
-
-test("log levels", () => {
-  const seen = [];
-  const log = createLogger("warn", ({ level, message }) => seen.push([level, message]));
-  log.error("a"); log.warn("b"); log.info("c"); log.debug("d");
-  createLogger("silent", () => assert.fail()).error("x");
-  assert.deepEqual(seen, [["error", "a"], ["warn", "b"]]);
 });
 
 test("messages that fit stay; else whole oldest exchanges go, and the same ones for some turns", () => {
