@@ -4,10 +4,12 @@
  */
 import { Completions } from "./completions.js";
 import { SmolLMError, abortError, fromWire, throwIfAborted } from "./errors.js";
+import { deviceModels } from "./device.js";
 import { LOG_LEVELS, createLogger, defaultLogLevel } from "./log.js";
-import { REGISTRY, resolveModel } from "./models.js";
+import { locate, resolveModel } from "./models.js";
 import { checkMessages, isoDay } from "./params.js";
 import { WorkerRelay } from "./relay.js";
+import { WHEN_FULL } from "./room.js";
 import { spawnWorker } from "./spawn.js";
 
 /**
@@ -18,8 +20,8 @@ import { spawnWorker } from "./spawn.js";
  * @typedef {import("./log.js").LogLevel} LogLevel
  * @typedef {import("./spawn.js").WorkerLike} WorkerLike
  *
- * @typedef {string | URL | Blob | Blob[]} ModelArgument a registry id, the URL of a `.gguf` file or
- *   of a checkpoint directory, a File, or the Files of a checkpoint directory
+ * @typedef {string | URL | Blob | Blob[]} ModelArgument a registry id, a hub's id (`owner/name`), the URL of a pack, of a
+ *   `.gguf` file or of a checkpoint directory, a File, or the Files of a pack or of a checkpoint directory
  *
  * @typedef {object} LoadOptions
  * @property {(progress: Progress) => void} [onProgress]
@@ -27,8 +29,13 @@ import { spawnWorker } from "./spawn.js";
  * @property {"auto" | number} [threads] how many compute, where the page is cross-origin isolated; elsewhere one does
  * @property {number} [contextLength] tokens, prompt and answer together; the model's default without it
  * @property {"auto" | "none"} [cache] whether downloaded files are kept on this device
+ * @property {import("./room.js").WhenFull} [whenFull] what is done where it has no room for the model: `memory`, load and do
+ *   not keep it; `error`, reject with `storage_full`, before the download where the browser says what room there is; `evict`, where it
+ *   says so, delete other models, the least recently used first
+ * @property {number} [stallMs] silence after which a connection counts as broken, 30,000 without it
  * @property {string | URL} [assetsUrl] the package's folder, where a bundler moved it
  * @property {string | URL} [modelsUrl] the folder that registry ids are relative to
+ * @property {import("./hub.js").HubOptions} [hub] where ids like `HuggingFaceTB/SmolLM2-135M-Instruct` are looked for, and how
  * @property {LogLevel} [logLevel] what is logged; without it, what `localStorage["smollm-web:log"]` says, else "warn"
  * @property {import("./log.js").LogSink} [logger] takes log entries instead of the console
  * @property {import("./relay.js").Spawn} [workerFactory] makes the engine's worker and those of its threads; called with the module's
@@ -42,10 +49,8 @@ const GRACE_MS = 100;
 
 /** A loaded model. Made by `SmolLM.load`. */
 export class SmolLM {
-  /** Known models. */
-  static models = Object.freeze({
-    list: () => REGISTRY.map(({ id, label, licence, bytes }) => ({ id, label, licence, bytes })),
-  });
+  /** Known models, and what this device holds of any. */
+  static models = deviceModels;
 
   #worker;
   #info;
@@ -61,12 +66,11 @@ export class SmolLM {
   static async load(model, options = {}) {
     checkOptions(options);
     throwIfAborted(options.signal, "loading");
-    const baseUrl = globalThis.document?.baseURI ?? globalThis.location?.href ?? import.meta.url;
-    const assets = new URL(options.assetsUrl ?? "./", options.assetsUrl ? baseUrl : import.meta.url);
-    if (!assets.pathname.endsWith("/")) assets.pathname += "/";
-    const modelsUrl = new URL(options.modelsUrl ?? "../models/", options.modelsUrl ? baseUrl : assets);
-    if (!modelsUrl.pathname.endsWith("/")) modelsUrl.pathname += "/";
-    const source = resolveModel(model, { modelsUrl: modelsUrl.href, baseUrl });
+    const where = locate(options);
+    const { assets } = where;
+    const source = resolveModel(model, where);
+    // Not waited for: some browsers ask the visitor.
+    if (options.cache !== "none" && source.kind !== "blobs") void deviceModels.persist();
 
     const logLevel = options.logLevel ?? defaultLogLevel();
     const log = createLogger(logLevel, options.logger);
@@ -77,14 +81,14 @@ export class SmolLM {
       const info = await worker.call("load", {
         source, pkgUrl: new URL("pkg/", assets).href, logLevel, lockName,
         cache: options.cache ?? "auto", threads: options.threads ?? "auto",
-        contextLength: options.contextLength, kernel: options.kernel,
+        whenFull: options.whenFull, stallMs: options.stallMs, contextLength: options.contextLength, kernel: options.kernel,
       }, {
         signal: options.signal,
         what: "loading",
         onEvent: (event) => {
           if (event.type !== "progress") return;
-          const { phase, loaded, total, file, cached } = event;
-          options.onProgress?.({ phase, loaded, total, file, cached });
+          const { type: _, ...progress } = event;
+          options.onProgress?.(progress);
         },
       });
       return new SmolLM(worker, info, options);
@@ -323,13 +327,15 @@ class WorkerLink {
 
 /** @param {LoadOptions} options */
 function checkOptions(options) {
-  const { threads, contextLength, cache, logLevel, kernel, whenBusy } = options;
+  const { threads, contextLength, cache, whenFull, stallMs, logLevel, kernel, whenBusy } = options;
   const positive = (/** @type {unknown} */ v) => Number.isInteger(v) && /** @type {number} */ (v) > 0;
   /** @type {[string, unknown, boolean, string][]} */
   const checks = [
     ["threads", threads, threads === "auto" || positive(threads), '"auto" or a whole number of at least 1'],
     ["contextLength", contextLength, positive(contextLength), "a whole number of at least 1"],
     ["cache", cache, cache === "auto" || cache === "none", '"auto" or "none"'],
+    ["whenFull", whenFull, WHEN_FULL.includes(/** @type {any} */ (whenFull)), WHEN_FULL.join(", ")],
+    ["stallMs", stallMs, positive(stallMs), "a whole number of at least 1"],
     ["logLevel", logLevel, LOG_LEVELS.includes(/** @type {any} */ (logLevel)), LOG_LEVELS.join(", ")],
     ["kernel", kernel, kernel === "relaxed" || kernel === "simd128", '"relaxed" or "simd128"'],
     ["whenBusy", whenBusy, whenBusy === "queue" || whenBusy === "error", '"queue" or "error"'],

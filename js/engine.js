@@ -204,8 +204,8 @@ class EngineWorker {
     // Whoever awaits it hears of a failure; until then it is nobody's.
     engine.catch(() => {});
     const store = args.cache === "none" ? null : await ModelStore.open(this.#log);
-    const found = await loadModel(args.source, {
-      engine, store, signal, log: this.#log, contextLength: args.contextLength,
+    const { info: found, notStored } = await loadModel(args.source, {
+      engine, store, signal, log: this.#log, contextLength: args.contextLength, whenFull: args.whenFull, stallMs: args.stallMs,
       progress: (progress) => this.port.postMessage({ id, event: { type: "progress", ...progress } }),
     });
     const { wasm, choice: { build, threads, why } } = await opened;
@@ -224,7 +224,8 @@ class EngineWorker {
       kernel: String(found.kernel ?? wasm.kernel_name()),
       build,
       crossOriginIsolated: isolated,
-      why,
+      why: notStored ? [...why, `not stored: ${notStored}`] : why,
+      stored: !notStored,
       weightBytes: Number(found.weight_bytes),
       memoryBytes: this.#memoryBytes(),
     };

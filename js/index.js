@@ -26,10 +26,15 @@ export { isolate } from "./isolation.js";
  * @typedef {import("./completions.js").ChatCompletion} ChatCompletion
  * @typedef {import("./completions.js").ChatCompletionChunk} ChatCompletionChunk
  * @typedef {import("./completions.js").CompletionStream} CompletionStream
+ * @typedef {import("./device.js").HeldModel} HeldModel
+ * @typedef {import("./device.js").KnownModel} KnownModel
+ * @typedef {import("./device.js").StorageUsage} StorageUsage
  * @typedef {import("./errors.js").ErrorCode} ErrorCode
+ * @typedef {import("./hub.js").HubOptions} HubOptions
  * @typedef {import("./params.js").ChatMessage} ChatMessage
  * @typedef {import("./params.js").CompletionParams} CompletionParams
  * @typedef {import("./log.js").LogEntry} LogEntry
  * @typedef {import("./protocol.js").EngineInfo} EngineInfo
  * @typedef {import("./protocol.js").Progress} Progress
+ * @typedef {import("./room.js").WhenFull} WhenFull
  */

@@ -4,9 +4,14 @@
  * than one chunk of the weights.
  */
 import { SmolLMError, throwIfAborted, toSmolLMError } from "./errors.js";
+import { BlobShelf } from "./blob-shelf.js";
+import { resolveHub } from "./hub.js";
+import { Meter } from "./meter.js";
+import { modelUrl } from "./models.js";
 import { loadPack } from "./pack.js";
-import { BlobShelf, UrlShelf } from "./shelf.js";
+import { UrlShelf } from "./shelf.js";
 import { kindOf } from "./sniff.js";
+import { createTurn } from "./turn.js";
 
 /**
  * The wasm class, as far as loading goes (`src/wasm/`). Arguments and results are JSON.
@@ -25,6 +30,9 @@ import { kindOf } from "./sniff.js";
  * @property {(progress: import("./protocol.js").Progress) => void} progress
  * @property {import("./log.js").Logger} log
  * @property {number} [contextLength]
+ * @property {import("./room.js").WhenFull} [whenFull] what is done where the model does not fit on this device
+ * @property {number} [stallMs] silence after which a connection counts as broken
+ * @property {Record<string, string>} [headers] of every request for the model's files
  *
  * @typedef {import("./shelf.js").Shelf} Shelf
  */
@@ -33,62 +41,84 @@ import { kindOf } from "./sniff.js";
 const SIDE_FILES = ["config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json", "chat_template.jinja"];
 const REQUIRED = 2;
 
+/** What a file can be to blame for: such a copy must not be found again tomorrow. What else went wrong may be over by then. */
+const BAD_FILE = new Set(["not_a_model", "integrity", "unsupported_architecture", "unsupported_quantization"]);
+/** So much is fed at a time, that an abort is seen soon. */
+const CHUNK = 1 << 20;
+
 /**
+ * @typedef {{ info: Record<string, unknown>, notStored: string }} Loaded `info`: what `finish_load` tells about the model;
+ *   `notStored`: why the next visit will not find it on this device, "" where it will
+ *
  * @param {import("./protocol.js").ModelSource} source
  * @param {LoadContext} context
- * @returns {Promise<Record<string, unknown>>} what `finish_load` tells about the model
+ * @returns {Promise<Loaded>}
  */
 export async function loadModel(source, context) {
-  const shelf = source.kind === "blobs" ? new BlobShelf(source.files)
-    : new UrlShelf(source.kind === "gguf" ? "" : source.url, context);
+  const { progress } = context;
+  const meter = new Meter(progress);
+  if (source.kind === "hub") {
+    const { found, headers } = await resolveHub(source, context);
+    return loadFrom(found, { ...context, headers }, meter);
+  }
+  return loadFrom(source, context, meter);
+}
+
+/**
+ * @param {Exclude<import("./protocol.js").ModelSource, { kind: "hub" }>} source
+ * @param {LoadContext} context
+ * @param {Meter} meter
+ * @returns {Promise<Loaded>}
+ */
+async function loadFrom(source, context, meter) {
+  const shelf = source.kind === "blobs" ? new BlobShelf(source.files, meter)
+    : new UrlShelf(modelUrl(source), context, meter);
   try {
-    if (source.kind === "gguf") return await loadGguf(source.file, shelf, context, source.name);
-    const gguf = source.kind === "blobs" && source.files.find(({ name }) => kindOf(name) === "gguf");
-    if (gguf) return await loadGguf({ name: gguf.name, url: "" }, shelf, context);
-    const manifest = await shelf.manifest(source.kind !== "pack");
-    if (manifest !== null) {
-      return await loadShards(manifest, shelf, context, source.kind === "pack" ? source.name : undefined);
-    }
-    return await loadCheckpoint(shelf, context);
+    return { info: await loadBy(source, shelf, context, meter), notStored: shelf.notStored };
   } catch (error) {
-    // Whole by its length, and still no model: such a file must not be found again tomorrow.
-    if (error instanceof Error && /** @type {any} */ (error).code !== "aborted") await shelf.forget();
+    if (BAD_FILE.has(/** @type {any} */ (error)?.code)) await shelf.forget();
     throw error;
   }
+}
+
+/**
+ * @param {Exclude<import("./protocol.js").ModelSource, { kind: "hub" }>} source
+ * @param {Shelf} shelf
+ * @param {LoadContext} context
+ * @param {Meter} meter
+ */
+async function loadBy(source, shelf, context, meter) {
+  if (source.kind === "gguf") return loadGguf(source.file, shelf, context, meter, source.name);
+  const gguf = source.kind === "blobs" && source.files.find(({ name }) => kindOf(name) === "gguf");
+  if (gguf) return loadGguf({ name: gguf.name, url: "" }, shelf, context, meter);
+  const manifest = await shelf.manifest(source.kind !== "pack");
+  const files = source.kind === "directory" ? source.files : undefined;
+  return manifest === null ? loadCheckpoint(shelf, context, meter, files)
+    : loadShards(manifest, shelf, context, meter, source.kind === "pack" ? source.name : undefined);
 }
 
 /**
  * @param {string} manifest
  * @param {Shelf} shelf
  * @param {LoadContext} context
+ * @param {Meter} meter
  * @param {string} [name] of the model, where it is known better than from the manifest
  */
-async function loadShards(manifest, shelf, context, name) {
+async function loadShards(manifest, shelf, context, meter, name) {
   const { signal, contextLength, log } = context;
   const started = performance.now();
-  const meter = new Meter(context, 0);
   const engine = await loadPack(manifest, {
     engine: context.engine, signal, contextLength, name,
-    expect: (bytes) => meter.expect(bytes),
-    whole: async (file, stop) => {
-      const asked = performance.now();
-      let fromHere = true;
-      const content = await shelf.whole(file, stop, {
-        bytes: (count, cached) => {
-          fromHere = cached;
-          meter.came(count, file.name, cached);
-        },
-        verify: () => meter.phase("verify"),
-      });
-      log.debug(`file: ${file.name}, ${file.bytes} bytes ${fromHere ? "from this device" : "downloaded"} in ${
-        Math.round(performance.now() - asked)} ms`);
-      return content;
+    expect: (bytes) => {
+      meter.expect(bytes);
+      return shelf.reserve(bytes);
     },
+    whole: (file, stop) => shelf.whole(file, stop),
   });
   const info = finish(engine, meter, "manifest.json");
   log.info(`model: ${meter.loaded} bytes of a pack in ${Math.round(performance.now() - started)} ms`);
   // Storage takes its time; nobody has to wait for it, and it tells of its own failures.
-  void shelf.keepManifest(manifest);
+  void shelf.keep({ name: nameOf(info), manifest });
   return info;
 }
 
@@ -96,19 +126,26 @@ async function loadShards(manifest, shelf, context, name) {
  * @param {import("./protocol.js").RemoteFile} file
  * @param {Shelf} shelf
  * @param {LoadContext} context
+ * @param {Meter} meter
  * @param {string} [name] of the model, where it is known better than from the file
  */
-async function loadGguf(file, shelf, context, name) {
+async function loadGguf(file, shelf, context, meter, name) {
   const { contextLength } = context;
   const engine = await context.engine;
   engine.begin_load(JSON.stringify({ format: "gguf", context_length: contextLength, name }));
-  const meter = new Meter(context, file.bytes ?? 0);
   await feedFile(file, shelf, engine, context, meter);
-  return finish(engine, meter, file.name);
+  const info = finish(engine, meter, file.name);
+  void shelf.keep({ name: nameOf(info) });
+  return info;
 }
 
-/** @param {Shelf} shelf @param {LoadContext} context */
-async function loadCheckpoint(shelf, context) {
+/**
+ * @param {Shelf} shelf
+ * @param {LoadContext} context
+ * @param {Meter} meter
+ * @param {import("./protocol.js").RemoteFile[]} [known] what is known of the files beforehand
+ */
+async function loadCheckpoint(shelf, context, meter, known = []) {
   const { contextLength } = context;
   /** @type {Record<string, string>} */
   const files = {};
@@ -121,9 +158,13 @@ async function loadCheckpoint(shelf, context) {
 
   const index = await shelf.text("model.safetensors.index.json", true);
   const { names, bytes } = index === null ? { names: ["model.safetensors"], bytes: 0 } : shards(index);
-  const meter = new Meter(context, bytes);
-  for (const name of names) await feedFile({ name, url: "" }, shelf, engine, context, meter);
-  return finish(engine, meter, names[names.length - 1]);
+  meter.expect(bytes);
+  for (const name of names) {
+    await feedFile(known.find((file) => file.name === name) ?? { name, url: "" }, shelf, engine, context, meter);
+  }
+  const info = finish(engine, meter, names[names.length - 1]);
+  void shelf.keep({ name: nameOf(info) });
+  return info;
 }
 
 /** @param {string} index text of `model.safetensors.index.json` */
@@ -148,18 +189,25 @@ function shards(index) {
  */
 async function feedFile(file, shelf, engine, { signal, log }, meter) {
   const started = performance.now();
-  const { total, cached, chunks } = await shelf.open(file, (phase) => meter.phase(phase));
-  meter.begin(file.name, total, cached);
-  engine.begin_file(file.name);
-  for await (const chunk of chunks) {
+  const turn = createTurn();
+  await shelf.read(file, async ({ cached, chunks }) => {
+    engine.begin_file(file.name);
+    for await (const chunk of chunks) {
+      for (let at = 0; at < chunk.length; at += CHUNK) {
+        await turn();
+        throwIfAborted(signal, `loading ${file.name}`);
+        engine.feed(chunk.subarray(at, at + CHUNK));
+      }
+    }
     throwIfAborted(signal, `loading ${file.name}`);
-    engine.feed(chunk);
-    meter.add(chunk.length);
-  }
-  throwIfAborted(signal, `loading ${file.name}`);
-  meter.report(true);
-  log.info(`model: ${file.name}, ${meter.loaded} bytes ${cached ? "from this device" : "downloaded"} and packed in ${
-    Math.round(performance.now() - started)} ms`);
+    log.info(`model: ${file.name}, ${meter.loaded} bytes ${cached ? "from this device" : "downloaded"} and packed in ${
+      Math.round(performance.now() - started)} ms`);
+  });
+}
+
+/** @param {Record<string, unknown>} info */
+function nameOf({ model }) {
+  return String(model ?? "");
 }
 
 /** @param {WasmLoader} engine @param {Meter} meter @param {string} file */
@@ -169,69 +217,5 @@ function finish(engine, meter, file) {
     return JSON.parse(engine.finish_load());
   } catch (error) {
     throw toSmolLMError(error, "not_a_model", /** @type {any} */ (error)?.code ? undefined : file);
-  }
-}
-
-/** Adds up progress over all files, and reports it at most every 50 ms. */
-class Meter {
-  loaded = 0;
-  #total;
-  #seen = 0;
-  #file = "";
-  #cached = false;
-  #last = -Infinity;
-  /** @type {import("./protocol.js").Progress["phase"]} */
-  #phase = "download";
-
-  /** @param {LoadContext} context @param {number} total 0 while unknown */
-  constructor(context, total) {
-    this.context = context;
-    this.#total = total;
-  }
-
-  /** @param {string} file @param {number} total @param {boolean} cached */
-  begin(file, total, cached) {
-    this.#file = file;
-    this.#cached = cached;
-    this.#phase = cached ? "load" : "download";
-    this.#seen += total;
-    this.#total = Math.max(this.#total, this.#seen);
-    this.report(true);
-  }
-
-  /** Says how much there will be, over all files. @param {number} total */
-  expect(total) {
-    this.#total = total;
-  }
-
-  /** Counts bytes of files that come side by side. @param {number} bytes @param {string} file @param {boolean} cached */
-  came(bytes, file, cached) {
-    this.#file = file;
-    this.#cached = cached;
-    this.#phase = cached ? "load" : "download";
-    this.add(bytes);
-  }
-
-  /** @param {import("./protocol.js").Progress["phase"]} phase */
-  phase(phase) {
-    this.#phase = phase;
-    this.report(true);
-  }
-
-  /** @param {number} bytes */
-  add(bytes) {
-    this.loaded += bytes;
-    this.report(false);
-  }
-
-  /** @param {boolean} now */
-  report(now) {
-    const time = performance.now();
-    if (!now && time - this.#last < 50) return;
-    this.#last = time;
-    this.context.progress({
-      phase: this.#phase, loaded: this.loaded, total: Math.max(this.#total, this.loaded),
-      file: this.#file, cached: this.#cached,
-    });
   }
 }

@@ -2,6 +2,7 @@
  * A pack (`quantize_model`): the manifest first, then its small files, then its shards, several at a time on the way and
  * one after the other into the engine. No byte of a file is used before the file's SHA-256 is right.
  */
+import { PARALLEL, ahead } from "./ahead.js";
 import { SmolLMError, throwIfAborted } from "./errors.js";
 import { Sha256 } from "./sha256.js";
 import { createTurn } from "./turn.js";
@@ -13,8 +14,6 @@ export const MANIFEST = "manifest.json";
  * @typedef {{ files: PackFile[], shards: PackFile[] }} PackList what a pack's manifest says of its files
  */
 
-/** Shards on their way at once: enough to fill a line with latency, few enough to hold in memory. */
-const PARALLEL = 4;
 /** Few enough bytes that an abort is seen at once, enough to hold whole tensors, which are then read where they are. */
 const CHUNK = 4 << 20;
 /** As in `src/weights/pack/manifest.rs`. */
@@ -67,7 +66,7 @@ function fileList(manifest, key, most) {
  * @param {object} way
  * @param {(file: PackFile, signal: AbortSignal) => Promise<Uint8Array<ArrayBuffer>>} way.whole a whole file, its hash
  *   compared
- * @param {(bytes: number) => void} way.expect told how many bytes all files have
+ * @param {(bytes: number) => Promise<void>} way.expect told how many bytes all files have, before they are fetched
  * @param {Promise<import("./loader.js").WasmLoader>} way.engine
  * @param {AbortSignal} way.signal
  * @param {number} [way.contextLength]
@@ -75,37 +74,23 @@ function fileList(manifest, key, most) {
  */
 export async function loadPack(text, { whole, expect, engine: ready, signal, contextLength, name }) {
   const { files, shards } = readManifest(text);
-  expect([...files, ...shards].reduce((sum, { bytes }) => sum + bytes, 0));
+  await expect([...files, ...shards].reduce((sum, { bytes }) => sum + bytes, 0));
   const turn = createTurn();
   const stop = new AbortController();
   const onAbort = () => stop.abort(signal.reason);
   signal.addEventListener("abort", onAbort, { once: true });
   if (signal.aborted) onAbort();
   /** @param {PackFile} file */
-  const fetched = (file) => {
-    const promise = whole(file, stop.signal);
-    // Thrown where it is awaited; not twice.
-    promise.catch(() => {});
-    return promise;
-  };
+  const fetched = (file) => whole(file, stop.signal);
   try {
-    const small = files.map(fetched);
-    /** @type {Promise<Uint8Array<ArrayBuffer>>[]} */
-    const coming = [];
-    let next = 0;
-    const fill = () => {
-      while (next < shards.length && coming.length < PARALLEL) coming.push(fetched(shards[next++]));
-    };
-    fill();
-
+    const small = ahead(files, files.length, fetched);
+    const large = ahead(shards, PARALLEL, fetched);
     /** @type {Record<string, string>} */
     const texts = { [MANIFEST]: text };
-    for (const [i, { name }] of files.entries()) texts[name] = new TextDecoder().decode(await small[i]);
+    for await (const [{ name }, content] of small) texts[name] = new TextDecoder().decode(content);
     const engine = await ready;
     engine.begin_load(JSON.stringify({ format: "pack", context_length: contextLength, name, files: texts }));
-    for (const shard of shards) {
-      const stored = await /** @type {Promise<Uint8Array<ArrayBuffer>>} */ (coming.shift());
-      fill();
+    for await (const [shard, stored] of large) {
       engine.begin_file(shard.name);
       for (let at = 0; at < stored.length; at += CHUNK) {
         await turn();

@@ -70,21 +70,27 @@ export const CALLS = Object.freeze({
 
 /**
  * `phase`: `download` bytes come over the network, `verify` a checksum is compared, `load` bytes
- * come from the cache or a file, `warmup` the last preparations. `total` is 0 while unknown.
- * @typedef {{ phase: "download" | "verify" | "load" | "warmup", loaded: number, total: number, file: string, cached: boolean }} Progress
+ * come from the cache or a file, `warmup` the last preparations. `loaded` and `total` are bytes over all files, `total` 0
+ * while unknown; `file` is the one of which something came last, `cached` whether from this device. `rate` is bytes a second over the
+ * network, of the last seconds, and `timeLeft` ms at that rate; both are 0 until there is something to tell.
+ * @typedef {{ phase: "download" | "verify" | "load" | "warmup", loaded: number, total: number, file: string, cached: boolean,
+ *   rate: number, timeLeft: number }} Progress
  */
 
 /**
  * @typedef {{ name: string, url: string, bytes?: number, sha256?: string }} RemoteFile
- * @typedef {{ kind: "gguf", name?: string, file: RemoteFile }
+ * @typedef {{ kind: "gguf", name?: string, file: RemoteFile, base?: string }
  *   | { kind: "pack", name?: string, url: string }
- *   | { kind: "directory", url: string }
+ *   | { kind: "directory", url: string, files?: RemoteFile[] }
+ *   | import("./hub.js").HubSource
  *   | { kind: "blobs", files: { name: string, blob: Blob }[] }} ModelSource
  *
  * @typedef {object} LoadArgs
  * @property {ModelSource} source
  * @property {string} pkgUrl folder of the wasm builds, absolute, with a slash at the end
  * @property {"auto" | "none"} cache
+ * @property {import("./room.js").WhenFull} [whenFull]
+ * @property {number} [stallMs]
  * @property {"auto" | number} threads
  * @property {number} [contextLength]
  * @property {Kernel} [kernel]
@@ -104,6 +110,7 @@ export const CALLS = Object.freeze({
  * @property {string} build the folder of `pkg/` that the engine came from
  * @property {boolean} crossOriginIsolated
  * @property {string[]} why what was chosen and why, in words
+ * @property {boolean} stored whether the next visit finds the model on this device; `why` says why not
  * @property {number} weightBytes
  * @property {number} memoryBytes the engine's whole memory, at the last look
  */

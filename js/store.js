@@ -1,25 +1,24 @@
 /**
- * Downloaded files kept in the origin private file system, so that a reload downloads nothing.
- * A file is there whole or not at all: its bytes are written first, and only then the small record
- * of their length that makes them count. Runs in a worker (synchronous handles exist only there).
+ * Downloaded models, kept in the origin private file system so that a reload downloads nothing: a folder a model
+ * (stored-model.js), and the layout's version above them.
  *
- *   smollm-web/v1/<sha-256 of the key>/data          the bytes
- *   smollm-web/v1/<sha-256 of the key>/record.json   { url, bytes, etag }
+ *   smollm-web/v2/<sha-256 of the model's URL>/…
+ *
+ * Version 1 had a folder a file. Its files are moved, not downloaded again.
  */
-import { Sha256 } from "./sha256.js";
+import { StoredModel, aboutFolder, folderBytes, keyOf } from "./stored-model.js";
 
-const LAYOUT = ["smollm-web", "v1"];
+const FOLDER = "smollm-web";
+const VERSION = "v2";
 
 /**
- * @typedef {{ url: string, bytes: number, etag: string }} StoredRecord
- *
- * What workers have and the library's DOM types lack:
- * @typedef {object} SyncAccessHandle
- * @property {(data: Uint8Array<ArrayBuffer>, options?: { at: number }) => number} write
- * @property {(bytes: number) => void} truncate
- * @property {() => void} flush
- * @property {() => void} close
- * @typedef {FileSystemFileHandle & { createSyncAccessHandle(): Promise<SyncAccessHandle> }} WorkerFileHandle
+ * @typedef {object} HeldModel a model on this device, or part of one
+ * @property {string} key of its folder
+ * @property {string} url
+ * @property {string} name
+ * @property {number} bytes on this device
+ * @property {boolean} whole
+ * @property {number} used when it was last loaded, in ms since 1970; 0 where that is not known
  */
 
 export class ModelStore {
@@ -29,14 +28,13 @@ export class ModelStore {
   }
 
   /**
+   * Opens the storage of this browser, if it has one that can be written to from here.
    * @param {import("./log.js").Logger} log
    * @returns {Promise<ModelStore | null>} null where the browser has no such storage, or denies it
    */
   static async open(log) {
     try {
-      let folder = await navigator.storage.getDirectory();
-      for (const name of LAYOUT) folder = await folder.getDirectoryHandle(name, { create: true });
-      return new ModelStore(folder);
+      return await ModelStore.in(await navigator.storage.getDirectory(), log);
     } catch (error) {
       log.info("no storage for models in this browser or window; they are downloaded every time", error);
       return null;
@@ -44,114 +42,104 @@ export class ModelStore {
   }
 
   /**
-   * @param {string} url
-   * @returns {Promise<{ file: File, record: StoredRecord } | null>}
+   * @param {FileSystemDirectoryHandle} origin
+   * @param {import("./log.js").Logger} log
    */
-  async get(url) {
-    try {
-      const folder = await this.root.getDirectoryHandle(folderName(url));
-      const record = JSON.parse(await (await (await folder.getFileHandle("record.json")).getFile()).text());
-      const file = await (await folder.getFileHandle("data")).getFile();
-      return record.url === url && record.bytes === file.size ? { file, record } : null;
-    } catch {
-      return null;
+  static async in(origin, log) {
+    const folder = await origin.getDirectoryHandle(FOLDER, { create: true });
+    const root = await folder.getDirectoryHandle(VERSION, { create: true });
+    await migrate(folder, root, log);
+    return new ModelStore(root);
+  }
+
+  /** @param {string} url of the model @returns {StoredModel} */
+  model(url) {
+    return new StoredModel(this.root, url);
+  }
+
+  /** What is here, the least recently used first. @returns {Promise<HeldModel[]>} */
+  async list() {
+    /** @type {HeldModel[]} */
+    const held = [];
+    for await (const entry of /** @type {any} */ (this.root).values()) {
+      if (entry.kind !== "directory") continue;
+      const about = await aboutFolder(entry, entry.name);
+      const { url = "", name = "", whole = false, used = 0 } = about ?? {};
+      held.push({ key: entry.name, url, name, bytes: await folderBytes(entry), whole, used });
     }
+    return held.sort((a, b) => a.used - b.used);
   }
 
   /**
-   * @param {string} url
-   * @returns {Promise<StoreWriter>}
+   * Deletes a model, or nothing where it is not here.
+   * @param {string} url @returns {Promise<boolean>} whether it was here; throws where another tab is writing it
    */
-  async writer(url) {
-    const folder = await this.root.getDirectoryHandle(folderName(url), { create: true });
-    await folder.removeEntry("record.json").catch(() => {});
-    // Exclusive: a second tab downloading the same file fails here, and goes on without storing.
-    const access = await openForWriting(folder, "data");
-    return new StoreWriter(this, url, folder, access);
+  delete(url) {
+    return this.#remove(keyOf(url));
   }
 
   /**
-   * Stores a file that is whole already.
-   * @param {string} url @param {Uint8Array<ArrayBuffer>} content @param {string} etag
+   * Deletes other models until as many bytes are free, the least recently used first.
+   * @param {number} bytes @param {string} keep the URL of the model that stays
+   * @returns {Promise<HeldModel[]>} what was deleted
    */
-  async put(url, content, etag) {
-    const writer = await this.writer(url);
+  async evict(bytes, keep) {
+    const gone = [];
+    for (const held of await this.list()) {
+      if (bytes <= 0) break;
+      if (held.key === keyOf(keep)) continue;
+      try {
+        await this.#remove(held.key);
+      } catch {
+        continue; // Another tab is writing it.
+      }
+      bytes -= held.bytes;
+      gone.push(held);
+    }
+    return gone;
+  }
+
+  /** @param {string} key */
+  async #remove(key) {
     try {
-      writer.write(content);
-      await writer.commit(etag);
+      await this.root.removeEntry(key, { recursive: true });
+      return true;
     } catch (error) {
-      await writer.discard();
+      if (/** @type {any} */ (error)?.name === "NotFoundError") return false;
       throw error;
     }
   }
-
-  /** @param {string} url */
-  async delete(url) {
-    await this.root.removeEntry(folderName(url), { recursive: true }).catch(() => {});
-  }
 }
 
-export class StoreWriter {
-  #at = 0;
-  #open = true;
-
-  /**
-   * @param {ModelStore} store
-   * @param {string} url
-   * @param {FileSystemDirectoryHandle} folder
-   * @param {SyncAccessHandle} access
-   */
-  constructor(store, url, folder, access) {
-    this.store = store;
-    this.url = url;
-    this.folder = folder;
-    this.access = access;
+/**
+ * Moves the files of version 1, `v1/<sha-256 of the file's URL>/{data, record.json}`. What cannot be moved is deleted.
+ * @param {FileSystemDirectoryHandle} folder @param {FileSystemDirectoryHandle} root @param {import("./log.js").Logger} log
+ */
+async function migrate(folder, root, log) {
+  let old;
+  try {
+    old = await folder.getDirectoryHandle("v1");
+  } catch {
+    return;
   }
-
-  /** @param {Uint8Array<ArrayBuffer>} chunk */
-  write(chunk) {
-    let done = 0;
-    while (done < chunk.length) {
-      const wrote = this.access.write(chunk.subarray(done), { at: this.#at + done });
-      if (wrote === 0) throw new DOMException("storage took no more bytes", "QuotaExceededError");
-      done += wrote;
+  try {
+    for await (const entry of /** @type {any} */ (old).values()) {
+      const [data, note] = [await entry.getFileHandle("data"), await entry.getFileHandle("record.json")];
+      const { url } = JSON.parse(await (await note.getFile()).text());
+      const target = await root.getDirectoryHandle(keyOf(modelOf(url)), { create: true });
+      await data.move(target, `${keyOf(url)}.data`);
+      // Last, as it makes the file count.
+      await note.move(target, `${keyOf(url)}.record`);
     }
-    this.#at += chunk.length;
+  } catch (error) {
+    log.info("files of an earlier version could not all be taken over", error);
   }
-
-  /** Makes the file count. @param {string} etag */
-  async commit(etag) {
-    this.access.flush();
-    this.#close();
-    /** @type {StoredRecord} */
-    const record = { url: this.url, bytes: this.#at, etag };
-    const access = await openForWriting(this.folder, "record.json");
-    access.write(new TextEncoder().encode(JSON.stringify(record)));
-    access.flush();
-    access.close();
-  }
-
-  /** Forgets what was written. */
-  async discard() {
-    this.#close();
-    await this.store.delete(this.url);
-  }
-
-  #close() {
-    if (this.#open) this.access.close();
-    this.#open = false;
-  }
+  await folder.removeEntry("v1", { recursive: true }).catch(() => {});
 }
 
-/** @param {FileSystemDirectoryHandle} folder @param {string} name */
-async function openForWriting(folder, name) {
-  const handle = /** @type {WorkerFileHandle} */ (await folder.getFileHandle(name, { create: true }));
-  const access = await handle.createSyncAccessHandle();
-  access.truncate(0);
-  return access;
-}
-
-/** @param {string} url */
-function folderName(url) {
-  return new Sha256().update(new TextEncoder().encode(url)).hex().slice(0, 32);
+/** The model that a file of version 1 belongs to: a `.gguf` file is one by itself, others lie in its folder. @param {string} url */
+function modelOf(url) {
+  const folder = new URL(".", url);
+  folder.search = new URL(url).search;
+  return /\.gguf$/i.test(new URL(url).pathname) ? url : folder.href;
 }

@@ -8,6 +8,7 @@ import { mountTopBar } from "./components/top-bar.js";
 import { mountTranscript } from "./components/transcript.js";
 import { Controller } from "./controller.js";
 import { setText } from "./dom.js";
+import { mountDrop } from "./drop.js";
 import { fromJson, isAnswering, toJson } from "./logic/conversation.js";
 import { pageOptions } from "./logic/options.js";
 import { Offline } from "./offline.js";
@@ -20,7 +21,7 @@ const byId = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
 await isolate({ workerUrl: Offline.WORKER });
 
 const options = pageOptions(location.search);
-const known = SmolLM.models.list();
+const known = await SmolLM.models.list();
 const bytes = known.find(({ id }) => id === options.model)?.bytes ?? 0;
 /** @param {string | undefined} name */
 const labelOf = (name) => known.find(({ id }) => id === name)?.label ?? name ?? "";
@@ -85,6 +86,11 @@ const transcript = mountTranscript(byId("transcript"), {
     composer.focus();
   },
   copied: () => setText(byId("announcer"), "Copied"),
+});
+
+mountDrop(document, {
+  open: (files) => void controller.open(files),
+  refuse: () => toast.show("Drop a .gguf file, or all files of a model's folder"),
 });
 
 function draw() {

@@ -4,7 +4,6 @@
  */
 import { SmolLM, SmolLMError } from "./smollm-web/index.js";
 import * as conversation from "./logic/conversation.js";
-import { RateMeter } from "./logic/format.js";
 import { Journal } from "./logic/journal.js";
 
 /**
@@ -41,7 +40,7 @@ export class Controller extends EventTarget {
   #answering = Promise.resolve();
 
   /**
-   * @param {{ model: string, kernel?: "relaxed" | "simd128", threads?: number, seed?: number, logLevel?: any }} options
+   * @param {{ model: string | File[], kernel?: "relaxed" | "simd128", threads?: number, seed?: number, logLevel?: any }} options
    * @param {Conversation} kept
    */
   constructor(options, kept) {
@@ -57,6 +56,17 @@ export class Controller extends EventTarget {
 
   cancelLoad() {
     this.#stopLoading.abort();
+  }
+
+  /** Loads the visitor's own files in the place of the model. The conversation stays. @param {File[]} files */
+  async open(files) {
+    this.stop();
+    this.cancelLoad();
+    await Promise.allSettled([this.#answering, this.#loading]);
+    await this.#engine?.unload();
+    this.#engine = null;
+    this.options = { ...this.options, model: files };
+    await this.load();
   }
 
   /** @param {string} text */
@@ -114,7 +124,6 @@ export class Controller extends EventTarget {
 
   async #loadOnce() {
     const stop = this.#stopLoading = new AbortController();
-    const meter = new RateMeter();
     this.#change({
       engine: "loading", failure: null, info: null,
       progress: { phase: "load", loaded: 0, total: 0, rate: 0, timeLeft: 0, cached: false },
@@ -127,10 +136,7 @@ export class Controller extends EventTarget {
           this.journal.add(entry);
           if (LEVELS.indexOf(entry.level) <= LEVELS.indexOf(logLevel)) console[entry.level](`[smollm-web] ${entry.message}`, entry.data ?? "");
         },
-        onProgress: ({ phase, loaded, total, cached }) => {
-          meter.add(performance.now(), loaded);
-          this.#change({ progress: { phase, loaded, total, cached, rate: meter.rate, timeLeft: meter.timeLeft(total) } });
-        },
+        onProgress: ({ file: _, ...progress }) => this.#change({ progress }),
       });
       this.#engine = engine;
       this.#change({ engine: "ready", progress: null, info: engine.info });

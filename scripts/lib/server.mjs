@@ -60,10 +60,12 @@ export const CONTENT_SECURITY_POLICY = [
  * @param {string | null} [options.policy] what pages may do; null for anything
  * @param {Record<string, string>} [options.overlays] URL prefixes served from other folders
  * @param {(path: string) => Promise<void> | undefined} [options.delay] what an answer waits for: a slow host, for tests
+ * @param {(request: import("node:http").IncomingMessage, response: import("node:http").ServerResponse, headers: Record<string, string>) => boolean} [options.intercept]
+ *   answers in place of the files where it returns true: a faulty host, for tests
  * @param {(entry: { method: string, path: string, status: number, bytes: number }) => void} [options.onRequest]
  * @returns {Promise<{ url: string, close(): Promise<void> }>}
  */
-export async function startServer({ root, port = 0, host = "127.0.0.1", isolation = true, policy = CONTENT_SECURITY_POLICY, overlays = {}, delay, onRequest }) {
+export async function startServer({ root, port = 0, host = "127.0.0.1", isolation = true, policy = CONTENT_SECURITY_POLICY, overlays = {}, delay, intercept, onRequest }) {
   const headers = {
     ...(policy !== null && { "Content-Security-Policy": policy }),
     "X-Content-Type-Options": "nosniff",
@@ -86,6 +88,7 @@ export async function startServer({ root, port = 0, host = "127.0.0.1", isolatio
     }));
     try {
       await delay?.(pathname);
+      if (intercept?.(request, response, headers)) return;
       await respond(request, response, locate(root, overlays, pathname), headers);
     } catch {
       if (!response.headersSent) response.writeHead(500, headers);

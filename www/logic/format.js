@@ -32,29 +32,3 @@ export function formatFigures({ tokens, tokensPerSecond, firstTokenMs }) {
   parts.push(`${tokens} ${tokens === 1 ? "token" : "tokens"}`);
   return parts.join(" · ");
 }
-
-/** How fast bytes arrive, over the last few seconds: an average since the start would remember a slow beginning for ever. */
-export class RateMeter {
-  /** @type {{ time: number, loaded: number }[]} */
-  #samples = [];
-
-  /** @param {number} time ms @param {number} loaded bytes */
-  add(time, loaded) {
-    if (loaded < (this.#samples.at(-1)?.loaded ?? 0)) this.#samples = [];
-    this.#samples.push({ time, loaded });
-    while (this.#samples.length > 2 && time - this.#samples[0].time > 4000) this.#samples.shift();
-  }
-
-  /** Bytes a second; 0 until there is something to tell. */
-  get rate() {
-    const first = this.#samples[0], last = this.#samples.at(-1);
-    if (!first || !last || last.time - first.time < 250) return 0;
-    return ((last.loaded - first.loaded) * 1000) / (last.time - first.time);
-  }
-
-  /** @param {number} total bytes @returns {number} ms, or 0 while unknown */
-  timeLeft(total) {
-    const last = this.#samples.at(-1);
-    return this.rate > 0 && last && total > last.loaded ? ((total - last.loaded) * 1000) / this.rate : 0;
-  }
-}

@@ -66,15 +66,18 @@ test("a flipped bit is an integrity error naming the file, and the next load fin
 test("what is on this device is checked again, and mended", async () => {
   await load("/copy/");
   const damaged = await page.evaluate(async () => {
-    const root = await (await (await navigator.storage.getDirectory()).getDirectoryHandle("smollm-web")).getDirectoryHandle("v1");
-    for await (const entry of root.values()) {
-      const record = JSON.parse(await (await (await entry.getFileHandle("record.json")).getFile()).text());
-      if (!record.url.endsWith("/copy/weights-00002.bin")) continue;
-      const handle = await entry.getFileHandle("data");
-      const writable = await handle.createWritable({ keepExistingData: true });
-      await writable.write({ type: "write", position: 4321, data: new Uint8Array([1, 2, 3, 4]) });
-      await writable.close();
-      return record.url;
+    const root = await (await (await navigator.storage.getDirectory()).getDirectoryHandle("smollm-web")).getDirectoryHandle("v2");
+    for await (const model of root.values()) {
+      for await (const entry of model.values()) {
+        if (!entry.name.endsWith(".record")) continue;
+        const record = JSON.parse(await (await entry.getFile()).text());
+        if (!record.url.endsWith("/copy/weights-00002.bin")) continue;
+        const handle = await model.getFileHandle(entry.name.replace("record", "data"));
+        const writable = await handle.createWritable({ keepExistingData: true });
+        await writable.write({ type: "write", position: 4321, data: new Uint8Array([1, 2, 3, 4]) });
+        await writable.close();
+        return record.url;
+      }
     }
   });
   assert.ok(damaged, "the shard is not on this device");

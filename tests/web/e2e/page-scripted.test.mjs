@@ -206,6 +206,29 @@ test("a model that cannot be loaded is named, and can be tried again", async () 
   await page.locator('.load-card[data-state="failed"]').waitFor();
 });
 
+test("a dropped model takes the place of the one that is loaded; other files are refused", async () => {
+  await open();
+  await send("say: first");
+  await finished();
+  const drop = (name) => page.evaluate((given) => {
+    const data = new DataTransfer();
+    const bytes = new Uint8Array(1000);
+    bytes.set(new TextEncoder().encode("GGUF"));
+    data.items.add(new File([bytes], given));
+    document.dispatchEvent(new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true }));
+  }, name);
+  await drop("holiday.jpg");
+  assert.match(await page.locator(".toast").innerText(), /Drop a \.gguf file/);
+  assert.equal(await page.locator(".engine-pill").getAttribute("data-state"), "ready");
+  await drop("mine.gguf");
+  await page.locator('.engine-pill[data-state="loading"]').waitFor();
+  await page.locator('.engine-pill[data-state="ready"]').waitFor();
+  await send("say: second");
+  await finished();
+  assert.equal(await answers().count(), 2);
+  assert.deepEqual(found, []);
+});
+
 test("loading can be cancelled and begun again", async () => {
   slow = true;
   await page.goto(`${site.url}${MODEL}`);

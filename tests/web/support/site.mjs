@@ -12,10 +12,11 @@ const BUILDS = ["relaxed", "simd128", "relaxed-threads", "simd128-threads"];
 export const DIST = process.env.SMOLLM_DIST ?? here("../../../dist");
 
 /**
- * @param {{ root?: string, fake?: boolean, overlays?: Record<string, string>, isolation?: boolean, port?: number, delay?: (path: string) => Promise<void> | undefined }} [options]
+ * @param {{ root?: string, fake?: boolean, overlays?: Record<string, string>, isolation?: boolean, port?: number, policy?: string | null,
+ *   intercept?: any, delay?: (path: string) => Promise<void> | undefined }} [options]
  *   `root`: another site than the built one; `fake`: a copy with the scripted engine
  */
-export async function serveSite({ root = DIST, fake = false, overlays = {}, isolation, port, delay } = {}) {
+export async function serveSite({ root = DIST, fake = false, overlays = {}, isolation, port, policy, intercept, delay } = {}) {
   const requests = [];
   const copy = fake ? await copySite() : null;
   if (!copy) complete(root, BUILDS);
@@ -23,7 +24,9 @@ export async function serveSite({ root = DIST, fake = false, overlays = {}, isol
     root: copy?.root ?? root,
     port,
     isolation,
+    policy,
     delay,
+    intercept,
     overlays: {
       "/blank/": here("blank/"),
       "/fixtures/": here("../../fixtures/"),

@@ -175,7 +175,8 @@ test("loading: progress, abort, and failures leave nothing behind", async () => 
   const seen = [];
   const { engine } = await loadFake({ onProgress: (p) => seen.push(p) });
   await engine.unload();
-  assert.deepEqual(seen[0], { phase: "load", loaded: 0, total: 1000, file: "fake.gguf", cached: true });
+  assert.deepEqual(seen[0], { phase: "load", loaded: 1000, total: 1000, file: "fake.gguf", cached: true, rate: 0, timeLeft: 0 });
+  assert.equal(engine.info.stored, false);
   assert.equal(seen[seen.length - 1].phase, "warmup");
   assert.equal(seen[seen.length - 1].loaded, 1000);
 
@@ -188,6 +189,7 @@ test("loading: progress, abort, and failures leave nothing behind", async () => 
   await assert.rejects(loadFake({}, new File(["<!doctype html>"], "m.gguf")), { code: "not_a_model", message: /HTML page/ });
   await assert.rejects(loadFake({}, fakeGguf(50)), { code: "not_a_model", message: /truncated after 50 bytes/ });
   await assert.rejects(loadFake({ threads: 0 }), { code: "invalid_argument", message: /threads/ });
+  await assert.rejects(loadFake({ whenFull: "ask" }), { code: "invalid_argument", message: /whenFull: expected memory, error, evict/ });
   await assert.rejects(loadFake({ contextLength: 1.5 }), { code: "invalid_argument" });
   await assert.rejects(loadFake({}, "no-such-model"), { code: "invalid_argument" });
 
@@ -314,5 +316,5 @@ test("a chat on its own loads its own engine, and can try again after a failure"
   await assert.rejects(chat.chat("x"), { code: "engine_lost", message: /initialize/ });
   await assert.rejects(chat.initialize(), { code: "invalid_argument" });
   await assert.rejects(chat.initialize(), { code: "invalid_argument" });
-  assert.deepEqual(SmolLM.models.list().map(({ id }) => id), ["smollm2-135m-instruct"]);
+  assert.deepEqual((await SmolLM.models.list()).map(({ id, cached }) => ({ id, cached })), [{ id: "smollm2-135m-instruct", cached: false }]);
 });

@@ -2,9 +2,10 @@
 import assert from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
 import { after, before, test } from "node:test";
-import { loadModel } from "../../../js/loader.js";
 import { MANIFEST, readManifest } from "../../../js/pack.js";
 import { faultyServer, ranged } from "../support/faulty-server.mjs";
+import { memoryOpfs } from "../support/memory-opfs.mjs";
+import { RecordingEngine, record, settled, storedFiles } from "../support/recording-engine.mjs";
 
 const sha256 = (data) => createHash("sha256").update(data).digest("hex");
 const entry = (name, data) => ({ name, bytes: data.length, sha256: sha256(data) });
@@ -61,38 +62,12 @@ before(async () => {
 });
 after(() => server.close());
 
-/** Writes down what it is told, and can be made to fail. */
-class RecordingEngine {
-  spec = null;
-  files = [];
-  begin_load(spec) { this.spec = JSON.parse(spec); }
-  begin_file(name) { this.files.push({ name, parts: [] }); }
-  feed(chunk) { this.files.at(-1).parts.push(Buffer.from(chunk)); }
-  finish_load() { return JSON.stringify({ context_length: 7 }); }
+function load(path, { source, ...more } = {}) {
+  return record(source ?? { kind: "pack", name: "mine", url: server.url(path) }, more);
 }
 
-/** As `ModelStore`, in memory. */
-class MemoryStore {
-  files = new Map();
-  async get(url) {
-    const found = this.files.get(url);
-    return found ? { file: new Blob([found.content]), record: { url, bytes: found.content.length, etag: found.etag } } : null;
-  }
-  async put(url, content, etag) { this.files.set(url, { content: Uint8Array.from(content), etag }); }
-  async delete(url) { this.files.delete(url); }
-  names() { return [...this.files.keys()].map((url) => url.slice(url.lastIndexOf("/") + 1)).sort(); }
-}
-
-const silent = { debug() {}, info() {}, warn() {}, error() {} };
-
-async function load(path, { store = new MemoryStore(), signal = new AbortController().signal, source } = {}) {
-  const engine = new RecordingEngine();
-  const progress = [];
-  const found = await loadModel(source ?? { kind: "pack", name: "mine", url: server.url(path) }, {
-    engine: Promise.resolve(engine), store, signal, log: silent, contextLength: 99, progress: (p) => progress.push(p),
-  });
-  return { engine, progress, store, found };
-}
+/** The names of what is whole on a device. */
+const names = (opfs) => [...storedFiles(opfs).keys()].map((url) => url.slice(url.lastIndexOf("/") + 1)).sort();
 
 const requested = (path) => server.log.filter((entry) => entry.path.startsWith(path)).map((entry) => entry.path.slice(path.length));
 
@@ -105,14 +80,16 @@ function assertFed({ engine }) {
 test("a pack is fetched, fed in order and kept; the second time nothing but its manifest is fetched", async () => {
   const first = await load("/good/");
   assertFed(first);
-  assert.deepEqual(first.found, { context_length: 7 });
-  assert.deepEqual(first.store.names(), [MANIFEST, ...Object.keys(texts), ...shards.map((_, i) => shardName(i))].sort());
+  assert.deepEqual(first.info, { context_length: 7, model: "Recorded" });
+  assert.equal(first.notStored, "");
+  await settled(first.opfs);
+  assert.deepEqual(names(first.opfs), [MANIFEST, ...Object.keys(texts), ...shards.map((_, i) => shardName(i))].sort());
   assert.equal(first.progress.at(-1).loaded, total);
   assert.ok(first.progress.every((p) => p.total === total && p.loaded <= total && !p.cached));
   assert.ok(["download", "verify", "warmup"].every((phase) => first.progress.some((p) => p.phase === phase)));
 
   const before = server.log.length;
-  const second = await load("/good/", { store: first.store });
+  const second = await load("/good/", { opfs: first.opfs });
   assertFed(second);
   assert.deepEqual(server.log.slice(before).map(({ path }) => path), [`/good/${MANIFEST}`]);
   assert.equal(second.progress.at(-1).loaded, total);
@@ -139,34 +116,36 @@ test("a broken connection goes on inside its shard", async () => {
 
 test("a flipped bit is refused by the file's name, and what is wrong is not kept", async () => {
   for (const [path, name] of [["/flipped/", shardName(3)], ["/flipped-text/", "tokenizer.json"], ["/flipped-manifest/", MANIFEST]]) {
-    const store = new MemoryStore();
-    await assert.rejects(load(path, { store }), (error) => error.code === "integrity" && error.message.startsWith(`${name}: sha-256 is`), path);
-    assert.ok(!store.names().includes(name), path);
+    const opfs = memoryOpfs();
+    await assert.rejects(load(path, { opfs }), (error) => error.code === "integrity" && error.message.startsWith(`${name}: sha-256 is`), path);
+    assert.ok(!names(opfs).includes(name), path);
   }
   // The server mended, the visitor tries again: what was right need not be fetched twice.
-  const store = new MemoryStore();
-  await assert.rejects(load("/flipped-once/", { store }), { code: "integrity" });
-  assertFed(await load("/flipped-once/", { store }));
+  const opfs = memoryOpfs();
+  await assert.rejects(load("/flipped-once/", { opfs }), { code: "integrity" });
+  assertFed(await load("/flipped-once/", { opfs }));
   const times = (i) => requested("/flipped-once/").filter((name) => name === shardName(i)).length;
   assert.deepEqual([0, 3].map(times), [1, 2]);
 });
 
 test("a copy that was damaged on this device is fetched again", async () => {
-  const { store } = await load("/good/");
+  const { opfs } = await load("/good/");
+  await settled(opfs);
   const url = server.url(`/good/${shardName(5)}`);
-  store.files.get(url).content[1000] ^= 4;
+  storedFiles(opfs).get(url).bytes[1000] ^= 4;
   const before = server.log.length;
-  assertFed(await load("/good/", { store }));
+  assertFed(await load("/good/", { opfs }));
   assert.deepEqual(server.log.slice(before).map(({ path }) => path), [`/good/${MANIFEST}`, `/good/${shardName(5)}`]);
-  assert.equal(sha256(store.files.get(url).content), manifest.shards[5].sha256);
+  assert.equal(sha256(storedFiles(opfs).get(url).bytes), manifest.shards[5].sha256);
 });
 
 test("a server that is gone leaves the pack that is on this device", async () => {
   const gone = await faultyServer(routes("/"));
   const source = { kind: "pack", name: "mine", url: gone.url("/") };
-  const { store } = await load("", { source });
+  const { opfs } = await load("", { source });
+  await settled(opfs);
   await gone.close();
-  assertFed(await load("", { source, store }));
+  assertFed(await load("", { source, opfs }));
   await assert.rejects(load("", { source, signal: AbortSignal.timeout(200) }), { code: "aborted" });
 });
 
@@ -185,10 +164,7 @@ test("a failed engine ends the downloads", async () => {
     begin_file() { throw failure; }
   }
   const before = server.log.length;
-  const promise = loadModel({ kind: "pack", url: server.url("/good/") }, {
-    engine: Promise.resolve(new Failing()), store: null, signal: new AbortController().signal, log: silent, progress() {},
-  });
-  await assert.rejects(promise, failure);
+  await assert.rejects(load("/good/", { engine: new Failing(), opfs: null }), failure);
   await new Promise((resolve) => setTimeout(resolve, 50));
   assert.ok(server.log.length - before < 2 + Object.keys(texts).length + shards.length);
 });

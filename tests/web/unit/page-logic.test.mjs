@@ -5,7 +5,7 @@ import { adviceFor } from "../../../www/logic/advice.js";
 import { planBlocks } from "../../../www/logic/blocks.js";
 import * as conversation from "../../../www/logic/conversation.js";
 import { follows } from "../../../www/logic/follow.js";
-import { RateMeter, formatBytes, formatDuration, formatFigures } from "../../../www/logic/format.js";
+import { formatBytes, formatDuration, formatFigures } from "../../../www/logic/format.js";
 import { pageOptions } from "../../../www/logic/options.js";
 
 const { ask, appendText, emptyConversation, fail, finish, fromJson, isAnswering, retryLast, toJson, toRequest } = conversation;
@@ -77,16 +77,6 @@ test("figures as people read them", () => {
   assert.deepEqual([12.4, 1234, 45_000, 300_000].map(formatDuration), ["12 ms", "1.2 s", "45 s", "5 min"]);
   assert.equal(formatFigures({ tokens: 1, tokensPerSecond: 0, firstTokenMs: 0 }), "1 token");
   assert.equal(formatFigures({ tokens: 40, tokensPerSecond: 31.6, firstTokenMs: 85 }), "32 tokens/s · first token 85 ms · 40 tokens");
-});
-
-test("the rate is that of the last seconds", () => {
-  const meter = new RateMeter();
-  assert.equal(meter.rate, 0);
-  for (let s = 0; s <= 10; s++) meter.add(s * 1000, s < 5 ? s * 100 : 500 + (s - 5) * 1000);
-  assert.equal(meter.rate, 1000);
-  assert.equal(meter.timeLeft(7500), 2000);
-  meter.add(11_000, 10);
-  assert.equal(meter.rate, 0);
 });
 
 test("every error code has its advice", () => {

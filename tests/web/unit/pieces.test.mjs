@@ -3,7 +3,9 @@ import { createHash, randomBytes } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { test } from "node:test";
 import { ERROR_CODES, SmolLMError, abortError, fromWire, toSmolLMError, toWire } from "../../../js/errors.js";
-import { REGISTRY, resolveModel } from "../../../js/models.js";
+import { ahead } from "../../../js/ahead.js";
+import { Meter } from "../../../js/meter.js";
+import { REGISTRY, modelUrl, resolveModel } from "../../../js/models.js";
 import { checkCompletion, isoDay } from "../../../js/params.js";
 import { chooseBuild, onOneThread, probe } from "../../../js/probe.js";
 import { Sha256 } from "../../../js/sha256.js";
@@ -47,6 +49,40 @@ test("sha-256 equals the platform's, at every length around the block edges", ()
       assert.equal(hash.hex(), createHash("sha256").update(data).digest("hex"), `${length} bytes in pieces of ${piece}`);
     }
   }
+});
+
+test("progress goes up over all files, whoever tells of it, and its rate is that of the last seconds", () => {
+  const seen = [];
+  let now = 0;
+  const meter = new Meter((p) => seen.push(p), { now: () => now });
+  meter.expect(10_000);
+  for (let s = 0; s <= 10; s++) {
+    now = s * 1000;
+    meter.at("a", s < 5 ? 100 + s * 100 : 600 + (s - 5) * 1000, false);
+  }
+  assert.deepEqual(seen.at(-1), { phase: "download", loaded: 5600, total: 10_000, file: "a", cached: false, rate: 1000, timeLeft: 4400 });
+  meter.at("a", 300, false);
+  now += 100;
+  meter.at("b", 400, true);
+  meter.at("a", 5600, true);
+  assert.deepEqual([meter.loaded, seen.at(-1).loaded, seen.at(-1).rate, seen.at(-1).phase], [6000, 6000, 1000, "load"]);
+  assert.deepEqual(seen.map(({ loaded }) => loaded), seen.map(({ loaded }) => loaded).sort((a, b) => a - b));
+});
+
+test("work ahead: so many at a time, results in order, and a failure once", async () => {
+  let running = 0, most = 0;
+  const work = async (ms) => {
+    most = Math.max(most, ++running);
+    await new Promise((resolve) => setTimeout(resolve, ms));
+    running--;
+    if (ms === 13) throw new Error("thirteen");
+    return ms * 2;
+  };
+  const results = [];
+  for await (const [item, result] of ahead([9, 1, 5, 3, 7, 2], 3, work)) results.push([item, result]);
+  assert.deepEqual(results, [9, 1, 5, 3, 7, 2].map((ms) => [ms, ms * 2]));
+  assert.equal(most, 3);
+  await assert.rejects(async () => { for await (const _ of ahead([1, 13, 13], 3, work)); }, /thirteen/);
 });
 
 test("first bytes tell models from everything else", () => {
@@ -118,6 +154,12 @@ test("model arguments", () => {
   const blob = new Blob(["x"]), named = new File(["x"], "weights.gguf");
   assert.deepEqual(resolve(blob), { kind: "blobs", files: [{ name: "model.gguf", blob }] });
   assert.deepEqual(resolve([named]), { kind: "blobs", files: [{ name: "weights.gguf", blob: named }] });
+  const hub = { kind: "hub", repo: "HuggingFaceTB/SmolLM2-135M-Instruct", endpoint: "https://huggingface.co", revision: "main", token: undefined, file: undefined };
+  assert.deepEqual(resolve("HuggingFaceTB/SmolLM2-135M-Instruct"), hub);
+  assert.equal(modelUrl(hub), "https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct/resolve/main/");
+  assert.deepEqual(resolveModel("a/b", { ...where, hub: { endpoint: "/mirror/", revision: "v1", token: "t", file: "x.gguf" } }),
+    { kind: "hub", repo: "a/b", endpoint: "https://a.example/mirror", revision: "v1", token: "t", file: "x.gguf" });
+  assert.deepEqual(resolve("./a/b"), { kind: "directory", url: "https://a.example/site/a/b/" });
   for (const bad of ["smollm9", "", undefined, 7, [], ["x"], "javascript:alert(1)", "http://"]) {
     assert.throws(() => resolve(bad), { code: "invalid_argument" }, String(bad));
   }
