@@ -117,8 +117,8 @@ async function loadShards(manifest, shelf, context, meter, name) {
   });
   const info = finish(engine, meter, "manifest.json");
   log.info(`model: ${meter.loaded} bytes of a pack in ${Math.round(performance.now() - started)} ms`);
-  // Storage takes its time; nobody has to wait for it, and it tells of its own failures.
-  void shelf.keep({ name: nameOf(info), manifest });
+  // Waited for, though it takes some milliseconds: whoever ends the engine right away finds the model whole. It tells of its own failures.
+  await shelf.keep({ name: nameOf(info), manifest });
   return info;
 }
 
@@ -135,7 +135,7 @@ async function loadGguf(file, shelf, context, meter, name) {
   engine.begin_load(JSON.stringify({ format: "gguf", context_length: contextLength, name }));
   await feedFile(file, shelf, engine, context, meter);
   const info = finish(engine, meter, file.name);
-  void shelf.keep({ name: nameOf(info) });
+  await shelf.keep({ name: nameOf(info) });
   return info;
 }
 
@@ -163,7 +163,7 @@ async function loadCheckpoint(shelf, context, meter, known = []) {
     await feedFile(known.find((file) => file.name === name) ?? { name, url: "" }, shelf, engine, context, meter);
   }
   const info = finish(engine, meter, names[names.length - 1]);
-  void shelf.keep({ name: nameOf(info) });
+  await shelf.keep({ name: nameOf(info) });
   return info;
 }
 

@@ -143,11 +143,18 @@ export class UrlShelf {
   /** @param {{ name: string, manifest?: string }} what */
   async keep({ name, manifest }) {
     await this.#guard(async () => {
-      if (!this.#model) return;
-      if (manifest !== undefined && manifest !== this.#kept) {
-        await this.#model.put(this.#url(MANIFEST), new TextEncoder().encode(manifest), "");
+      const model = this.#model;
+      if (!model) return;
+      // Another tab may have loaded it at the same time.
+      const turn = await takeTurn(this.#url(MANIFEST), { signal: this.context.signal, onNews() {} });
+      try {
+        if (manifest !== undefined && manifest !== this.#kept) {
+          await model.put(this.#url(MANIFEST), new TextEncoder().encode(manifest), "");
+        }
+        await model.note(name, true);
+      } finally {
+        turn?.end();
       }
-      await this.#model.note(name, true);
     });
   }
 
