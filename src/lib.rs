@@ -42,6 +42,7 @@ pub mod model;
 pub mod registry;
 pub mod sampler;
 pub mod session;
+pub mod survey;
 pub mod token;
 pub mod tokenizer;
 #[cfg(target_arch = "wasm32")]

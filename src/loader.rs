@@ -32,8 +32,26 @@ pub struct LoadOptions {
     pub name: Option<String>,
 }
 
-/// The most positions a session gets unasked: their keys and values take 94 MB in the 135M models; SmolLM2's 8,192
-/// would take 377 MB, SmolLM3's 65,536 gigabytes.
+impl LoadOptions {
+    /// Positions to make room for, in a model of `config`.
+    ///
+    /// # Errors
+    /// `invalid_argument` for none, and for more than the model's own.
+    pub fn positions(&self, config: &ModelConfig) -> Result<usize> {
+        let most = config.max_position_embeddings;
+        match self.context_length {
+            None => Ok(most.min(DEFAULT_CONTEXT)),
+            Some(0) => Err(Error::invalid_argument("context_length: 0 is too short")),
+            Some(wanted) if wanted > most => Err(Error::invalid_argument(format!(
+                "context_length: {wanted} is more than the model's {most}"
+            ))),
+            Some(wanted) => Ok(wanted),
+        }
+    }
+}
+
+/// The most positions a session gets unasked: their keys and values take 37 MB in the 135M models; SmolLM2's 8,192
+/// would take 147 MB, SmolLM3's 65,536 gigabytes.
 pub const DEFAULT_CONTEXT: usize = 2048;
 
 /// A model, ready to talk.

@@ -34,6 +34,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     ("fingerprint", &["error", "token", "model", "sampler"]),
     (
+        "survey",
+        &["error", "config", "weights", "model", "session", "loader"],
+    ),
+    (
         "loader",
         &[
             "error",
@@ -75,6 +79,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "loader",
             "instruct",
             "fingerprint",
+            "survey",
         ],
     ),
 ];

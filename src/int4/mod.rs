@@ -19,4 +19,5 @@ pub use convert::{affine_row, float_row};
 pub use decoding::decode;
 pub use linear::Linear;
 pub use packed::{Group, PackedMatrix};
+pub(crate) use packed::{allocate, reserve};
 pub use stored::{CodeBits, StoredGroup, StoredRow};

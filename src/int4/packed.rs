@@ -107,6 +107,12 @@ impl PackedMatrix {
         self.cells.len() + 4 * self.row_scales.len()
     }
 
+    /// Bytes in memory of a matrix that is not there yet.
+    pub fn bytes_of(width: CodeWidth, rows: usize, cols: usize) -> u64 {
+        let panel = cols / GROUP * width.cell_bytes() + PANEL * size_of::<f32>();
+        panels(rows) as u64 * panel as u64
+    }
+
     /// The unit of a row's scales and offsets.
     pub fn row_scale(&self, row: usize) -> f32 {
         assert!(row < self.rows, "row");
@@ -251,7 +257,21 @@ fn copy_to<T: Copy>(to: &mut [T], at: usize, from: &[T]) {
     to[at..at + from.len()].copy_from_slice(from);
 }
 
-fn allocate<T: Clone + Default>(n: usize) -> Result<Vec<T>> {
+/// So many zeros.
+///
+/// # Errors
+/// `out_of_memory`, where a plain `vec!` would end the program.
+pub(crate) fn allocate<T: Clone + Default>(n: usize) -> Result<Vec<T>> {
+    let mut v = reserve(n)?;
+    v.resize(n, T::default());
+    Ok(v)
+}
+
+/// Room for so many weights.
+///
+/// # Errors
+/// As [`allocate`].
+pub(crate) fn reserve<T>(n: usize) -> Result<Vec<T>> {
     let mut v = Vec::new();
     v.try_reserve_exact(n).map_err(|e| {
         let bytes = n.saturating_mul(size_of::<T>());
@@ -261,7 +281,6 @@ fn allocate<T: Clone + Default>(n: usize) -> Result<Vec<T>> {
         )
         .caused_by(e)
     })?;
-    v.resize(n, T::default());
     Ok(v)
 }
 

@@ -43,6 +43,11 @@ impl FloatKvLayer {
         4 * (self.keys.len() + self.values.len())
     }
 
+    /// Bytes in memory of one that is not there yet.
+    pub fn bytes_of(kv_heads: usize, head_dim: usize, capacity: usize) -> u64 {
+        (capacity as u64).saturating_mul((2 * kv_heads * head_dim * size_of::<f32>()) as u64)
+    }
+
     /// Stores a position's key and value, each (kv_heads, head_dim).
     ///
     /// # Panics

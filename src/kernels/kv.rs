@@ -69,6 +69,13 @@ impl KvLayer {
             + size_of_val(&self.value_scales[..])
     }
 
+    /// Bytes in memory of one that is not there yet.
+    pub fn bytes_of(kv_heads: usize, head_dim: usize, capacity: usize) -> u64 {
+        let vector = head_dim * (size_of::<i16>() + size_of::<i8>()) + 2 * size_of::<f32>();
+        let capacity = (capacity as u64).next_multiple_of(LANES as u64);
+        capacity.saturating_mul((kv_heads * vector) as u64)
+    }
+
     /// Stores a position's key and value, each (kv_heads, head_dim).
     ///
     /// # Panics

@@ -1,6 +1,6 @@
 //! What a model's files say about language: vocabulary, template, end tokens, sampling.
 
-use super::{CheckpointTexts, DEFAULT_CONTEXT, LoadOptions};
+use super::{CheckpointTexts, LoadOptions};
 use crate::config::{Architecture, Metadata, ModelConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::registry::{self, ModelEntry, SamplingDefaults, TemplateKind};
@@ -231,7 +231,7 @@ impl Language {
                 temperature: said.temperature.unwrap_or(usual.temperature),
                 top_p: said.top_p.unwrap_or(usual.top_p),
             },
-            context_length: context_length(config, options)?,
+            context_length: options.positions(config)?,
             tokenizer,
             known,
         })
@@ -244,18 +244,6 @@ fn fallback_template(known: Option<&ModelEntry>, config: &ModelConfig) -> Templa
         (Some(model), _) => model.template,
         (None, Architecture::Llama) => TemplateKind::SmolLm,
         (None, Architecture::SmolLm3) => TemplateKind::SmolLm3,
-    }
-}
-
-fn context_length(config: &ModelConfig, options: &LoadOptions) -> Result<usize> {
-    let most = config.max_position_embeddings;
-    match options.context_length {
-        None => Ok(most.min(DEFAULT_CONTEXT)),
-        Some(0) => Err(Error::invalid_argument("context_length: 0 is too short")),
-        Some(wanted) if wanted > most => Err(Error::invalid_argument(format!(
-            "context_length: {wanted} is more than the model's {most}"
-        ))),
-        Some(wanted) => Ok(wanted),
     }
 }
 

@@ -162,7 +162,7 @@ impl ModelBuilder {
             TensorRole::OutputNorm => return Err(no_matrix(name)),
         };
         if part == LayerPart::Gate {
-            self.quantization = matrix.quantization();
+            self.quantization = matrix.form().quantization();
         }
         let parts = self.layer(index, name)?;
         match part {

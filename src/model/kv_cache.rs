@@ -21,6 +21,16 @@ pub(super) enum CachePrecision {
     Float,
 }
 
+impl CachePrecision {
+    /// Where the weights are floats, nothing else shall be rounded either.
+    pub fn of(quantization: &str) -> Self {
+        match quantization {
+            "float32" => Self::Float,
+            _ => Self::Integer,
+        }
+    }
+}
+
 /// One layer's keys and values.
 #[derive(Debug)]
 pub(super) enum Layer {
@@ -82,6 +92,20 @@ impl KvCache {
     /// Bytes in memory.
     pub fn memory_bytes(&self) -> usize {
         self.layers.iter().map(Layer::bytes).sum()
+    }
+
+    /// Bytes in memory of one that is not there yet.
+    pub(super) fn bytes_of(
+        config: &ModelConfig,
+        precision: CachePrecision,
+        capacity: usize,
+    ) -> u64 {
+        let (heads, head_dim) = (config.num_key_value_heads, config.head_dim);
+        let layer = match precision {
+            CachePrecision::Integer => KvLayer::bytes_of(heads, head_dim, capacity),
+            CachePrecision::Float => FloatKvLayer::bytes_of(heads, head_dim, capacity),
+        };
+        layer.saturating_mul(config.num_hidden_layers as u64)
     }
 
     /// Forgets all positions from `len` on.

@@ -17,12 +17,14 @@ mod kv_cache;
 mod mlp;
 mod norm;
 mod op;
+mod outline;
 mod rope;
 mod weights;
 
 pub use builder::{ModelBuilder, Precision};
 use kv_cache::CachePrecision;
 pub use kv_cache::KvCache;
+pub use outline::Outline;
 
 use crate::config::ModelConfig;
 use crate::error::{Error, ErrorKind, Result};
@@ -107,11 +109,7 @@ impl Model {
     /// # Errors
     /// `invalid_argument` for 0, `out_of_memory` where it cannot be allocated.
     pub fn new_cache(&self, capacity: usize) -> Result<KvCache> {
-        // Where the weights are floats, nothing else shall be rounded either.
-        let precision = match self.quantization {
-            "float32" => CachePrecision::Float,
-            _ => CachePrecision::Integer,
-        };
+        let precision = CachePrecision::of(self.quantization);
         KvCache::new(self.id, &self.config, precision, capacity)
     }
 

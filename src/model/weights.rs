@@ -1,11 +1,70 @@
-//! Tensors of a file as matrices of the model: the choice of format, and rows stacked into one operator.
+//! Tensors of a file as matrices of the model: the choice of form, and rows stacked into one operator.
 
 use super::Precision;
 use crate::error::Result;
-use crate::int4::{Linear, PackedMatrix, affine_row, float_row};
+use crate::int4::{Linear, PackedMatrix, affine_row, allocate, float_row, reserve};
 use crate::kernels::CodeWidth;
 use crate::weights::TensorInfo;
 use candle_core::quantized::GgmlDType;
+
+/// How a matrix is held in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    Float,
+    Packed(CodeWidth),
+}
+
+impl Form {
+    /// That of a file's tensor.
+    pub fn of(dtype: GgmlDType, precision: Precision) -> Self {
+        match format(dtype, precision) {
+            Format::Float => Self::Float,
+            Format::Affine => Self::Packed(CodeWidth::Nibble),
+            Format::Bytes => Self::Packed(CodeWidth::Byte),
+        }
+    }
+
+    /// Several in one operator: forms that differ meet in the wider one, which loses nothing of codes.
+    pub fn stacked(parts: impl IntoIterator<Item = Self> + Clone) -> Self {
+        if parts.clone().into_iter().all(|form| form == Self::Float) {
+            return Self::Float;
+        }
+        let widths = parts.into_iter().map(|form| match form {
+            Self::Packed(width) => width,
+            Self::Float => CodeWidth::Byte,
+        });
+        let width = widths.max_by_key(|width| width.max_code());
+        Self::Packed(width.unwrap_or(CodeWidth::Byte))
+    }
+
+    /// Bytes of a matrix in memory.
+    pub fn bytes(self, rows: usize, cols: usize) -> u64 {
+        match self {
+            Self::Float => (size_of::<f32>() * cols) as u64 * rows as u64,
+            Self::Packed(width) => PackedMatrix::bytes_of(width, rows, cols),
+        }
+    }
+
+    /// A matrix of zeros.
+    pub fn zeros(self, rows: usize, cols: usize) -> Result<Matrix> {
+        Ok(match self {
+            Self::Float => Matrix::Dense {
+                weights: allocate(rows * cols)?,
+                rows,
+                cols,
+            },
+            Self::Packed(width) => Matrix::Packed(PackedMatrix::zeros(width, rows, cols)?),
+        })
+    }
+
+    pub fn quantization(self) -> &'static str {
+        match self {
+            Self::Float => "float32",
+            Self::Packed(CodeWidth::Nibble) => "int4",
+            Self::Packed(_) => "int8",
+        }
+    }
+}
 
 /// A matrix (rows, cols), as it was read.
 #[derive(Debug)]
@@ -28,7 +87,7 @@ impl Matrix {
         let place = |row: usize| info.natural_row(row);
         match format(info.dtype, precision) {
             Format::Float => {
-                let mut weights = vec![0.0; rows * cols];
+                let mut weights = allocate(rows * cols)?;
                 for (row, bytes) in data.chunks_exact(row_bytes).enumerate() {
                     let to = &mut weights[place(row) * cols..][..cols];
                     to.copy_from_slice(&info.floats(bytes)?);
@@ -60,12 +119,12 @@ impl Matrix {
         }
     }
 
-    /// One matrix of all rows, in order. Formats that differ meet in the wider one, which loses nothing of codes.
+    /// One matrix of all rows, in order, in the form of [`Form::stacked`].
     pub fn stack(parts: Vec<Self>) -> Result<Self> {
         let cols = parts.iter().map(Self::cols).next().unwrap_or(0);
         let rows = parts.iter().map(Self::rows).sum();
-        if parts.iter().all(|p| matches!(p, Self::Dense { .. })) {
-            let mut weights = Vec::with_capacity(rows * cols);
+        let Form::Packed(width) = Form::stacked(parts.iter().map(Self::form)) else {
+            let mut weights = reserve(rows * cols)?;
             for part in parts {
                 if let Self::Dense { weights: more, .. } = part {
                     weights.extend(more);
@@ -76,14 +135,7 @@ impl Matrix {
                 rows,
                 cols,
             });
-        }
-        let widths = parts.iter().map(|part| match part {
-            Self::Packed(m) => m.width(),
-            Self::Dense { .. } => CodeWidth::Byte,
-        });
-        let width = widths
-            .max_by_key(|width| width.max_code())
-            .unwrap_or(CodeWidth::Byte);
+        };
         let mut packed = PackedMatrix::zeros(width, rows, cols)?;
         let mut first = 0;
         for part in parts {
@@ -113,11 +165,10 @@ impl Matrix {
         }
     }
 
-    pub fn quantization(&self) -> &'static str {
+    pub fn form(&self) -> Form {
         match self {
-            Self::Dense { .. } => "float32",
-            Self::Packed(m) if m.width() == CodeWidth::Nibble => "int4",
-            Self::Packed(_) => "int8",
+            Self::Dense { .. } => Form::Float,
+            Self::Packed(m) => Form::Packed(m.width()),
         }
     }
 

@@ -13,11 +13,13 @@ mod fingerprint;
 mod initialize;
 mod js_error;
 mod kernel;
+mod preflight;
 mod protocol;
 mod threads;
 
 pub use fingerprint::FingerprintRun;
 pub use kernel::{kernel_name, rival_kernels, select_kernel, try_kernel};
+pub use preflight::Preflight;
 
 use std::cell::{RefCell, RefMut};
 

@@ -11,6 +11,7 @@ use crate::kernels;
 use crate::loader::{CheckpointTexts, LoadOptions, LoadedModel, Loader};
 use crate::model::Precision;
 use crate::session::Step;
+use crate::survey::Survey;
 use crate::token::TokenId;
 use crate::tokenizer::Tokenizer;
 use crate::weights::pack::{MANIFEST, Manifest};
@@ -21,41 +22,99 @@ use crate::weights::pack::{MANIFEST, Manifest};
 /// # Errors
 /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) naming the field, and those of [`Loader`].
 pub(super) fn begin_load(spec: &str) -> Result<Loader> {
-    let mut fields = Fields::parse(spec)?;
-    let format = Fields::required("format", fields.text("format")?)?;
-    let options = LoadOptions {
-        precision: match fields.text("precision")?.as_deref() {
-            None => Precision::default(),
-            Some("source") => Precision::Source,
-            Some("int8") => Precision::Int8,
-            Some(other) => {
-                return Err(Error::invalid_argument(format!(
-                    "precision: expected source or int8, found {other:?}"
-                )));
-            }
-        },
-        context_length: fields.count("context_length")?,
-        name: fields.text("name")?,
-    };
-    let files = files(fields.any("files"))?;
-    fields.finish()?;
-    match format.as_str() {
-        "gguf" => Ok(Loader::gguf(options)),
-        "safetensors" => {
-            let texts = CheckpointTexts::from_files(|name| files.get(name).map(String::as_str))?;
+    let Spec {
+        format,
+        options,
+        files,
+    } = Spec::read(spec)?;
+    let text_of = |name: &str| files.get(name).map(String::as_str);
+    match format {
+        Format::Gguf => Ok(Loader::gguf(options)),
+        Format::Checkpoint => {
+            let texts = CheckpointTexts::from_files(text_of)?;
             Loader::safetensors(&texts, options)
         }
-        "pack" => {
-            let manifest = files.get(MANIFEST).ok_or_else(|| {
-                Error::invalid_argument(format!("files: {MANIFEST} is not among them"))
-            })?;
-            let text_of = |name: &str| files.get(name).map(String::as_str);
-            Loader::pack(&Manifest::parse(manifest)?, text_of, options)
-        }
-        _ => Err(Error::invalid_argument(format!(
-            "format: expected gguf, safetensors or pack, found {format:?}"
-        ))),
+        Format::Pack => Loader::pack(&manifest(&files)?, text_of, options),
     }
+}
+
+/// Reads the same, and finds out what loading would take: `None` of a GGUF file, whose beginning has to be there.
+///
+/// # Errors
+/// As [`begin_load`]; of `files`, the manifest or `config.json` alone is looked at.
+pub(super) fn survey(spec: &str) -> Result<(LoadOptions, Option<Survey>)> {
+    let Spec {
+        format,
+        options,
+        files,
+    } = Spec::read(spec)?;
+    let survey = match format {
+        Format::Gguf => None,
+        Format::Checkpoint => {
+            let config = files
+                .get("config.json")
+                .ok_or_else(|| Error::not_a_model("the checkpoint has no config.json"))?;
+            Some(Survey::checkpoint(config, options.clone())?)
+        }
+        Format::Pack => Some(Survey::pack(&manifest(&files)?, options.clone())?),
+    };
+    Ok((options, survey))
+}
+
+struct Spec {
+    format: Format,
+    options: LoadOptions,
+    files: BTreeMap<String, String>,
+}
+
+enum Format {
+    Gguf,
+    Checkpoint,
+    Pack,
+}
+
+impl Spec {
+    fn read(spec: &str) -> Result<Self> {
+        let mut fields = Fields::parse(spec)?;
+        let format = match Fields::required("format", fields.text("format")?)?.as_str() {
+            "gguf" => Format::Gguf,
+            "safetensors" => Format::Checkpoint,
+            "pack" => Format::Pack,
+            other => {
+                return Err(Error::invalid_argument(format!(
+                    "format: expected gguf, safetensors or pack, found {other:?}"
+                )));
+            }
+        };
+        let options = LoadOptions {
+            precision: match fields.text("precision")?.as_deref() {
+                None => Precision::default(),
+                Some("source") => Precision::Source,
+                Some("int8") => Precision::Int8,
+                Some(other) => {
+                    return Err(Error::invalid_argument(format!(
+                        "precision: expected source or int8, found {other:?}"
+                    )));
+                }
+            },
+            context_length: fields.count("context_length")?,
+            name: fields.text("name")?,
+        };
+        let files = files(fields.any("files"))?;
+        fields.finish()?;
+        Ok(Self {
+            format,
+            options,
+            files,
+        })
+    }
+}
+
+fn manifest(files: &BTreeMap<String, String>) -> Result<Manifest> {
+    let text = files
+        .get(MANIFEST)
+        .ok_or_else(|| Error::invalid_argument(format!("files: {MANIFEST} is not among them")))?;
+    Manifest::parse(text)
 }
 
 fn files(value: Option<Value>) -> Result<BTreeMap<String, String>> {

@@ -26,6 +26,8 @@ pub struct GgufHeader {
     pub metadata: Metadata,
     /// Where the last tensor ends: the file has at least this many bytes.
     pub file_bytes: u64,
+    /// The model's tensors: what they are, their type, and their bytes in the file.
+    pub tensors: Vec<(TensorRole, GgmlDType, u64)>,
 }
 
 /// Takes a GGUF file: the header first, once, then every tensor.
@@ -151,6 +153,7 @@ fn read_header(bytes: &[u8], scan: &Scan) -> Result<(GgufHeader, TensorStream)> 
     let data_start = (bytes.len() as u64).next_multiple_of(scan.alignment);
     let mut expected = 0u64;
     let mut stretches = Vec::with_capacity(scan.table.len());
+    let mut tensors = Vec::with_capacity(scan.table.len());
     for TableEntry { name, offset } in &scan.table {
         let found = content.tensor_infos.get(name).ok_or_else(|| {
             Error::not_a_model(format!("tensor {name}: lost while parsing the header"))
@@ -175,6 +178,7 @@ fn read_header(bytes: &[u8], scan: &Scan) -> Result<(GgufHeader, TensorStream)> 
             Use::RopeFactors { name: name.clone() }
         } else {
             let role = checklist.tick(name, dims)?;
+            tensors.push((role, found.ggml_dtype, bytes));
             Use::Tensor(TensorInfo {
                 name: name.clone(),
                 role,
@@ -192,6 +196,7 @@ fn read_header(bytes: &[u8], scan: &Scan) -> Result<(GgufHeader, TensorStream)> 
         config: checklist.config,
         metadata,
         file_bytes: stream.end(),
+        tensors,
     };
     Ok((header, stream))
 }

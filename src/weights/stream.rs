@@ -112,6 +112,11 @@ impl TensorStream {
         Ok(chunk)
     }
 
+    /// What is read, in file order.
+    pub(super) fn stretches(&self) -> impl Iterator<Item = &Stretch> {
+        self.stretches.iter()
+    }
+
     /// Where the last stretch ends.
     pub(super) fn end(&self) -> u64 {
         self.stretches.last().map_or(self.position, |s| s.end)
@@ -171,7 +176,8 @@ fn is_aligned(bytes: &[u8]) -> bool {
     (bytes.as_ptr() as usize).is_multiple_of(size_of::<u32>())
 }
 
-/// Bytes at an address that is a multiple of 8. Keeps its memory when cleared.
+/// Bytes at an address that is a multiple of 8. Keeps its memory when cleared, unless it is much: then weights that come
+/// after a large tensor take the place of its bytes.
 #[derive(Debug, Default)]
 pub(super) struct AlignedBuffer {
     words: Vec<u64>,
@@ -181,6 +187,9 @@ pub(super) struct AlignedBuffer {
 /// A header may promise any size; beyond this, memory is asked for as the bytes really come, four
 /// times as much as is there.
 const FIRST_RESERVE: usize = 16 << 20;
+
+/// Memory that is kept from one tensor to the next.
+const MOST_KEPT: usize = 1 << 20;
 
 impl AlignedBuffer {
     fn len(&self) -> usize {
@@ -193,6 +202,9 @@ impl AlignedBuffer {
 
     fn clear(&mut self) {
         self.len = 0;
+        if self.words.len() > MOST_KEPT / size_of::<u64>() {
+            self.words = Vec::new();
+        }
     }
 
     fn as_bytes(&self) -> &[u8] {

@@ -92,6 +92,19 @@ impl PackReader {
         })
     }
 
+    /// The tensors in the order in which they come: what they are, the width of their codes where they are packed, and
+    /// their bytes in the shards.
+    pub fn tensors(&self) -> impl Iterator<Item = (TensorRole, Option<CodeBits>, u64)> {
+        self.stream.stretches().filter_map(|stretch| {
+            let bytes = stretch.end - stretch.start;
+            match &stretch.what {
+                Use::Packed(info) => Some((info.role, Some(info.bits), bytes)),
+                Use::Tensor(info) => Some((info.role, None, bytes)),
+                Use::RopeFactors { .. } | Use::Skip => None,
+            }
+        })
+    }
+
     /// Begins the shard of this name; the one before must be complete, and it must be the next.
     ///
     /// # Errors
