@@ -1,11 +1,16 @@
 /** What this device holds of models, asked and changed by a page: `SmolLM.models`. */
-import { SmolLMError } from "./errors.js";
-import { createLogger } from "./log.js";
+import { SmolLMError, throwIfAborted } from "./errors.js";
+import { WorkerLink } from "./link.js";
+import { createLogger, defaultLogLevel } from "./log.js";
 import { REGISTRY, locate, modelUrl, resolveModel } from "./models.js";
+import { checkOptions } from "./options.js";
 import { ModelStore } from "./store.js";
 
 /**
  * @typedef {import("./models.js").SiteOptions} SiteOptions
+ *
+ * @typedef {Pick<import("./client.js").LoadOptions, "signal" | "threads" | "contextLength" | "cache" | "stallMs" | "assetsUrl"
+ *   | "modelsUrl" | "hub" | "logLevel" | "logger" | "workerFactory" | "kernel">} PreflightOptions those of `load` that make a difference
  *
  * @typedef {import("./models.js").RegistryModel & { cached: boolean }} KnownModel `cached`: whether it is whole on this device
  *
@@ -44,6 +49,30 @@ export const deviceModels = Object.freeze({
     return REGISTRY.map((model) => ({
       ...model, cached: held.some(({ url, whole }) => whole && url === urlOf(model.id, options)),
     }));
+  },
+
+  /**
+   * What loading a model would take: bytes of download and of memory, and how fast it would answer. Fetches the manifest of a
+   * pack, the header of a `.gguf` file or a checkpoint's config, and runs the engine on a stand-in for less than a second.
+   *
+   * @param {import("./client.js").ModelArgument} model as given to `load`
+   * @param {PreflightOptions} [options] as given to `load`
+   * @returns {Promise<import("./preflight.js").Preflight>} rejects with what `load` would reject with at once
+   */
+  async preflight(model, options = {}) {
+    checkOptions(options);
+    throwIfAborted(options.signal, "the preflight");
+    const where = locate(options);
+    const source = resolveModel(model, where);
+    const { cache = "auto", threads = "auto", stallMs, contextLength, kernel, logLevel = defaultLogLevel() } = options;
+    const worker = WorkerLink.open(options, createLogger(logLevel, options.logger));
+    try {
+      return await worker.call("preflight", {
+        source, pkgUrl: new URL("pkg/", where.assets).href, cache, threads, stallMs, contextLength, kernel, logLevel,
+      }, { signal: options.signal, what: "the preflight" });
+    } finally {
+      worker.end(new SmolLMError("engine_lost", "the preflight is over"));
+    }
   },
 
   /**

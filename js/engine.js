@@ -8,6 +8,7 @@ import { SmolLMError, abortError, throwIfAborted, toSmolLMError, toWire } from "
 import { loadModel } from "./loader.js";
 import { createLogger } from "./log.js";
 import { isoDay } from "./params.js";
+import { preflight } from "./preflight.js";
 import { chooseBuild, probe } from "./probe.js";
 import { CALLS } from "./protocol.js";
 import { RelayedWorkers } from "./relay.js";
@@ -46,6 +47,7 @@ import { createTurn } from "./turn.js";
  * @typedef {import("./kernel.js").Rivals & {
  *   default(options: { module_or_path: unknown, memory?: WebAssembly.Memory }): Promise<{ memory: WebAssembly.Memory }>,
  *   SmolLMInstruct: new () => WasmEngine,
+ *   Preflight: new (spec: string) => import("./preflight.js").WasmPreflight,
  *   FingerprintRun: new (engine: WasmEngine, text: string, answer: number) => FingerprintRun, kernel_name(): string, set_threads(n: number): number }} WasmModule
  *
  * @typedef {{ message: CallMessage, abort: AbortController, came: number }} Job
@@ -92,6 +94,8 @@ class EngineWorker {
   /** @type {WebAssembly.Memory | null} */
   #memory = null;
   #contextLength = 0;
+  /** What ended the instance while nobody waited for it. @type {WebAssembly.RuntimeError | null} */
+  #trap = null;
   /** Settles when the engine is nobody's. @type {Promise<void>} */
   #warming = Promise.resolve();
   #log = createLogger("silent");
@@ -107,6 +111,7 @@ class EngineWorker {
   /** The dispatch table: one method a call. */
   #calls = {
     load: (/** @type {any} */ args, /** @type {Job} */ job) => this.#load(args, job),
+    preflight: (/** @type {any} */ args, /** @type {Job} */ job) => this.#preflight(args, job),
     generate: (/** @type {any} */ args, /** @type {Job} */ job) => this.#generate(args, job),
     tokenize: (/** @type {any} */ { text, parseSpecial }) => [...this.#ready().tokenize(text, parseSpecial)],
     detokenize: (/** @type {any} */ { ids }) => this.#ready().detokenize(Uint32Array.from(ids)),
@@ -180,6 +185,7 @@ class EngineWorker {
   }
 
   #ready() {
+    if (this.#trap) throw this.#trap;
     if (this.#engine) return this.#engine;
     throw new SmolLMError("engine_lost", "no model is loaded");
   }
@@ -188,15 +194,9 @@ class EngineWorker {
   async #load(args, { message: { id }, abort: { signal } }) {
     if (args.lockName) this.#holdLock(args.lockName);
     this.#log = createLogger(args.logLevel, (log) => this.port.postMessage({ log: cloneable(log) }));
-    const { importModule, isolated, cores } = this.host;
     const began = performance.now();
-    const can = probe();
-    this.#log.debug("probe: what this browser has", { ...can, crossOriginIsolated: isolated, cores });
     // The model's files are on their way while the engine is compiled.
-    const opened = openBuild(
-      chooseBuild(can, { kernel: args.kernel, threads: args.threads, isolated, cores }),
-      { pkgUrl: args.pkgUrl, importModule, spawn: this.#threads.spawn, signal, log: this.#log },
-    );
+    const opened = this.#open(args, signal);
     const engine = opened.then(({ wasm, memory }) => {
       this.#memory = memory;
       return new wasm.SmolLMInstruct();
@@ -223,7 +223,7 @@ class EngineWorker {
       threads,
       kernel: String(found.kernel ?? wasm.kernel_name()),
       build,
-      crossOriginIsolated: isolated,
+      crossOriginIsolated: this.host.isolated,
       why: notStored ? [...why, `not stored: ${notStored}`] : why,
       stored: !notStored,
       weightBytes: Number(found.weight_bytes),
@@ -232,6 +232,27 @@ class EngineWorker {
     this.#log.info(`ready: ${info.model} after ${msSince(began)} ms`, info);
     this.#warming = this.#warmUp(this.#engine);
     return info;
+  }
+
+  /**
+   * @param {import("./protocol.js").PreflightArgs} args @param {Job} job
+   * @returns {Promise<import("./preflight.js").Preflight>}
+   */
+  async #preflight(args, { abort: { signal } }) {
+    this.#log = createLogger(args.logLevel, (log) => this.port.postMessage({ log: cloneable(log) }));
+    const opened = this.#open(args, signal);
+    opened.then(({ memory }) => { this.#memory = memory; }, () => {});
+    const store = args.cache === "none" ? null : await ModelStore.open(this.#log);
+    return preflight(args, { opened, context: { store, signal, log: this.#log, stallMs: args.stallMs } });
+  }
+
+  /** @param {import("./protocol.js").PreflightArgs} args @param {AbortSignal} signal */
+  #open({ kernel, threads, pkgUrl }, signal) {
+    const { importModule, isolated, cores } = this.host;
+    const can = probe();
+    this.#log.debug("probe: what this browser has", { ...can, crossOriginIsolated: isolated, cores });
+    const choice = chooseBuild(can, { kernel, threads, isolated, cores });
+    return openBuild(choice, { pkgUrl, importModule, spawn: this.#threads.spawn, signal, log: this.#log });
   }
 
   /**
@@ -258,7 +279,8 @@ class EngineWorker {
     } catch (error) {
       // Whatever it is, a request will tell whoever asks.
       this.#log.debug("warming up failed", error);
-      quietly(() => engine.abort());
+      if (error instanceof WebAssembly.RuntimeError) this.#trap = error;
+      else quietly(() => engine.abort());
     }
   }
 

@@ -29,11 +29,13 @@ export { isolate } from "./isolation.js";
  * @typedef {import("./device.js").HeldModel} HeldModel
  * @typedef {import("./device.js").KnownModel} KnownModel
  * @typedef {import("./device.js").StorageUsage} StorageUsage
+ * @typedef {import("./device.js").PreflightOptions} PreflightOptions
  * @typedef {import("./errors.js").ErrorCode} ErrorCode
  * @typedef {import("./hub.js").HubOptions} HubOptions
  * @typedef {import("./params.js").ChatMessage} ChatMessage
  * @typedef {import("./params.js").CompletionParams} CompletionParams
  * @typedef {import("./log.js").LogEntry} LogEntry
+ * @typedef {import("./preflight.js").Preflight} Preflight
  * @typedef {import("./protocol.js").EngineInfo} EngineInfo
  * @typedef {import("./protocol.js").Progress} Progress
  * @typedef {import("./room.js").WhenFull} WhenFull

@@ -38,7 +38,7 @@ import { createTurn } from "./turn.js";
  */
 
 /** Files of a checkpoint directory beside the weights; all but the first two may be missing. */
-const SIDE_FILES = ["config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json", "chat_template.jinja"];
+export const SIDE_FILES = ["config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json", "chat_template.jinja"];
 const REQUIRED = 2;
 
 /** What a file can be to blame for: such a copy must not be found again tomorrow. What else went wrong may be over by then. */
@@ -168,7 +168,7 @@ async function loadCheckpoint(shelf, context, meter, known = []) {
 }
 
 /** @param {string} index text of `model.safetensors.index.json` */
-function shards(index) {
+export function shards(index) {
   const name = "model.safetensors.index.json";
   try {
     const { weight_map: map, metadata } = JSON.parse(index);

@@ -11,6 +11,7 @@ import { MANIFEST } from "./pack.js";
  * @property {string} label
  * @property {string} licence of the weights
  * @property {number} bytes of download, about; what its manifest says counts
+ * @property {number} memoryBytes of the engine with it, on one thread and unless another context is asked for, about
  */
 
 /** @type {readonly RegistryModel[]} */
@@ -20,6 +21,7 @@ export const REGISTRY = Object.freeze([
     label: "SmolLM2 135M Instruct",
     licence: "Apache-2.0",
     bytes: 67_500_000,
+    memoryBytes: 143_000_000,
   },
 ]);
 

@@ -159,21 +159,13 @@ export class Partial {
   #replay() {
     const text = new Uint8Array(this.journal.getSize());
     this.journal.read(text, { at: 0 });
-    // What follows the last line's end was not finished.
-    const [header, ...lines] = new TextDecoder().decode(text).split("\n").slice(0, -1);
-    const { url, total, etag } = parse(header);
-    if (url !== this.url || !Number.isInteger(total) || typeof etag !== "string") return;
-    this.identity = { total, etag };
-    this.#journalEnd = header.length + 1;
-    for (const line of lines) {
-      const found = /^(\d+) (\d+) ([0-9a-f]{64})$/.exec(line);
-      if (!found) break;
-      const [at, length] = [Number(found[1]), Number(found[2])];
-      this.#blocks.set(at, { length, sha256: found[3] });
-      this.#end = Math.max(this.#end, at + length);
-      this.#journalEnd += line.length + 1;
-    }
-    this.journal.truncate(this.#journalEnd);
+    const { identity, blocks, end } = readJournal(new TextDecoder().decode(text), this.url);
+    if (!identity) return;
+    this.identity = identity;
+    this.#blocks = blocks;
+    for (const [at, { length }] of blocks) this.#end = Math.max(this.#end, at + length);
+    this.#journalEnd = end;
+    this.journal.truncate(end);
   }
 
   /** @param {string} line */
@@ -194,6 +186,29 @@ export class Partial {
       return undefined;
     }
   }
+}
+
+/**
+ * @param {string} text of a journal, which may end in the middle
+ * @param {string} url of its file
+ * @returns {{ identity: Identity | null, blocks: Map<number, Block>, end: number }} `blocks` by their first byte; `end`:
+ *   where what was read ends
+ */
+export function readJournal(text, url) {
+  /** @type {Map<number, Block>} */
+  const blocks = new Map();
+  // What follows the last line's end was not finished.
+  const [header, ...lines] = text.split("\n").slice(0, -1);
+  const { url: of, total, etag } = parse(header);
+  if (of !== url || !Number.isInteger(total) || typeof etag !== "string") return { identity: null, blocks, end: 0 };
+  let end = header.length + 1;
+  for (const line of lines) {
+    const found = /^(\d+) (\d+) ([0-9a-f]{64})$/.exec(line);
+    if (!found) break;
+    blocks.set(Number(found[1]), { length: Number(found[2]), sha256: found[3] });
+    end += line.length + 1;
+  }
+  return { identity: { total, etag }, blocks, end };
 }
 
 /** @param {SyncAccessHandle} file @param {Uint8Array<ArrayBuffer>} bytes @param {number} at */

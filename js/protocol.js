@@ -16,6 +16,7 @@
  */
 export const CALLS = Object.freeze({
   load: "turn",
+  preflight: "turn",
   generate: "turn",
   tokenize: "now",
   detokenize: "now",
@@ -28,6 +29,7 @@ export const CALLS = Object.freeze({
  *
  * @typedef {{
  *   load: { args: LoadArgs, result: EngineInfo },
+ *   preflight: { args: PreflightArgs, result: import("./preflight.js").Preflight },
  *   generate: { args: GenerateArgs, result: GenerateResult },
  *   tokenize: { args: { text: string, parseSpecial: boolean }, result: number[] },
  *   detokenize: { args: { ids: number[] }, result: string },
@@ -97,6 +99,8 @@ export const CALLS = Object.freeze({
  * @property {LogLevel} logLevel
  * @property {string} [lockName] a Web Lock to hold for life
  */
+
+/** @typedef {Pick<LoadArgs, "source" | "pkgUrl" | "cache" | "stallMs" | "threads" | "contextLength" | "kernel" | "logLevel">} PreflightArgs */
 
 /**
  * @typedef {object} EngineInfo

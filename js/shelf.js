@@ -65,7 +65,7 @@ export class UrlShelf {
 
   /** @param {string} name @param {boolean} optional */
   text(name, optional) {
-    return downloadText(this.#url(name), { ...this.#options({ name }), kind: kindOf(name), optional });
+    return downloadText(this.url(name), { ...this.#options({ name }), kind: kindOf(name), optional });
   }
 
   /**
@@ -73,7 +73,7 @@ export class UrlShelf {
    * @param {(file: OpenFile) => Promise<void>} consume
    */
   async read(file, consume) {
-    const url = file.url || this.#url(file.name);
+    const url = file.url || this.url(file.name);
     this.#opened.push(url);
     if (await this.#readStored(url, file, consume)) return;
     await this.#inTurn(url, file.name, this.context.signal, async (model, at) => {
@@ -101,7 +101,7 @@ export class UrlShelf {
    * @param {boolean} optional
    */
   async manifest(optional) {
-    const url = this.#url(MANIFEST);
+    const url = this.url(MANIFEST);
     const stored = await this.#model?.get(url);
     this.#kept = await stored?.file.text() ?? "";
     try {
@@ -120,7 +120,7 @@ export class UrlShelf {
    * @param {AbortSignal} signal
    */
   async whole(file, signal) {
-    const url = this.#url(file.name);
+    const url = this.url(file.name);
     const asked = performance.now();
     let from = "from this device";
     const content = await this.#wholeStored(url, file)
@@ -146,10 +146,10 @@ export class UrlShelf {
       const model = this.#model;
       if (!model) return;
       // Another tab may have loaded it at the same time.
-      const turn = await takeTurn(this.#url(MANIFEST), { signal: this.context.signal, onNews() {} });
+      const turn = await takeTurn(this.url(MANIFEST), { signal: this.context.signal, onNews() {} });
       try {
         if (manifest !== undefined && manifest !== this.#kept) {
-          await model.put(this.#url(MANIFEST), new TextEncoder().encode(manifest), "");
+          await model.put(this.url(MANIFEST), new TextEncoder().encode(manifest), "");
         }
         await model.note(name, true);
       } finally {
@@ -163,8 +163,8 @@ export class UrlShelf {
     for (const url of this.#opened) await model?.delete(url);
   }
 
-  /** A signed directory URL carries its signature in the query. @param {string} name */
-  #url(name) {
+  /** The address of a file. A signed directory URL carries its signature in the query. @param {string} name */
+  url(name) {
     const url = new URL(name, this.base);
     url.search = new URL(this.base).search;
     return url.href;

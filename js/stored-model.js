@@ -10,7 +10,7 @@
  * Files are written in a worker: synchronous handles exist only there. Reading and deleting work on a page too.
  */
 import { Sha256 } from "./sha256.js";
-import { Partial, writeAll } from "./partial.js";
+import { Partial, readJournal, writeAll } from "./partial.js";
 
 /**
  * @typedef {{ url: string, bytes: number, etag: string }} StoredRecord
@@ -50,6 +50,25 @@ export class StoredModel {
       return record?.url === url && record.bytes === file.size ? { file, record } : null;
     } catch {
       return null;
+    }
+  }
+
+  /**
+   * How many bytes of that file are here, whole or in part, without a look at them.
+   * @param {string} url @param {string} etag of the version that counts; "" for any
+   */
+  async held(url, etag) {
+    const found = await this.get(url);
+    if (found) return !etag || found.record.etag === etag ? found.record.bytes : 0;
+    try {
+      const journal = await (await readFile(await this.#folder(false), `${keyOf(url)}.journal`)).text();
+      const { identity, blocks } = readJournal(journal, url);
+      if (!identity?.etag || (etag && identity.etag !== etag)) return 0;
+      let sum = 0;
+      for (const { length } of blocks.values()) sum += length;
+      return sum;
+    } catch {
+      return 0;
     }
   }
 

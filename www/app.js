@@ -22,10 +22,10 @@ await isolate({ workerUrl: Offline.WORKER });
 
 const options = pageOptions(location.search);
 const known = await SmolLM.models.list();
-const bytes = known.find(({ id }) => id === options.model)?.bytes ?? 0;
+const model = known.find(({ id }) => id === options.model);
 /** @param {string | undefined} name */
 const labelOf = (name) => known.find(({ id }) => id === name)?.label ?? name ?? "";
-const controller = new Controller(options, fromJson(storage.readConversation()));
+const controller = new Controller(options, fromJson(storage.readConversation()), model?.cached ?? false);
 
 const systemDark = matchMedia("(prefers-color-scheme: dark)");
 const isDark = () => (document.documentElement.dataset.theme ?? (systemDark.matches ? "dark" : "light")) === "dark";
@@ -75,7 +75,7 @@ const topBar = mountTopBar(byId("top-bar"), {
   },
 });
 const transcript = mountTranscript(byId("transcript"), {
-  load: () => void controller.load(),
+  load: (how) => void controller.load(how),
   cancelLoad: () => controller.cancelLoad(),
   suggest: (text) => {
     void controller.send(text);
@@ -104,7 +104,7 @@ function draw() {
     empty: conversation.messages.length === 0,
     custom: conversation.systemPrompt !== null,
   });
-  transcript.update(state, bytes);
+  transcript.update(state, model ?? { bytes: 0, memoryBytes: 0 });
   composer.update({ answering: isAnswering(conversation) });
 }
 

@@ -11,9 +11,11 @@ import { Journal } from "./logic/journal.js";
  * @typedef {{ phase: string, loaded: number, total: number, rate: number, timeLeft: number, cached: boolean }} LoadProgress
  *
  * @typedef {object} State
- * @property {"idle" | "loading" | "ready" | "failed"} engine
+ * @property {"idle" | "loading" | "ready" | "unfit" | "failed"} engine `unfit`: not loaded, as it would hardly go well
  * @property {LoadProgress | null} progress
  * @property {{ code: string, message: string } | null} failure why the engine is not there
+ * @property {import("./smollm-web/index.js").Preflight | null} needs what the model takes here, where that was asked
+ * @property {{ contextLength?: number, model?: string } | null} instead what would fit, after it was seen that this does not
  * @property {import("./smollm-web/index.js").EngineInfo | null} info
  * @property {Conversation} conversation
  * @property {{ done: number, total: number } | null} prefill of the answer that is waited for
@@ -21,6 +23,8 @@ import { Journal } from "./logic/journal.js";
 
 /** A 135M model that does not find an end rarely finds one later. */
 const MAX_TOKENS = 1024;
+/** What the engine takes without being asked for another, and what is proposed at least. */
+const CONTEXT = 2048, SHORTEST_CONTEXT = 256;
 
 /** What of the journal goes to the console too, least first. */
 const LEVELS = ["silent", "error", "warn", "info", "debug"];
@@ -36,21 +40,33 @@ export class Controller extends EventTarget {
   #loading = null;
   #stopLoading = new AbortController();
   #stopAnswer = new AbortController();
+  /** Whether to load without asking first: the model was here already, or the reader wants it all the same. */
+  #sure;
   /** @type {Promise<void>} */
   #answering = Promise.resolve();
 
   /**
-   * @param {{ model: string | File[], kernel?: "relaxed" | "simd128", threads?: number, seed?: number, logLevel?: any }} options
+   * @param {{ model: string | File[], kernel?: "relaxed" | "simd128", threads?: number, contextLength?: number, seed?: number, logLevel?: any }} options
    * @param {Conversation} kept
+   * @param {boolean} here whether the model is on this device
    */
-  constructor(options, kept) {
+  constructor(options, kept, here) {
     super();
     this.options = options;
-    this.state = { engine: "idle", progress: null, failure: null, info: null, conversation: kept, prefill: null };
+    this.#sure = here;
+    this.state = {
+      engine: "idle", progress: null, failure: null, needs: null, instead: null, info: null, conversation: kept, prefill: null,
+    };
   }
 
-  /** Loads the model, once; after a failure, again. Never throws: the state says how it went. */
-  async load() {
+  /**
+   * Loads the model, once; after a failure, again. Before a download, what it takes is found out; what does not fit waits until
+   * this is called with `sure`. Never throws: the state says how it went.
+   * @param {{ sure?: boolean, contextLength?: number, model?: string }} [how] other options than before
+   */
+  async load({ sure = false, ...instead } = {}) {
+    this.#sure ||= sure;
+    this.options = { ...this.options, ...instead };
     await this.#load().catch(() => {});
   }
 
@@ -63,8 +79,8 @@ export class Controller extends EventTarget {
     this.stop();
     this.cancelLoad();
     await Promise.allSettled([this.#answering, this.#loading]);
-    await this.#engine?.unload();
-    this.#engine = null;
+    await this.#drop();
+    this.#sure = false;
     this.options = { ...this.options, model: files };
     await this.load();
   }
@@ -124,21 +140,23 @@ export class Controller extends EventTarget {
 
   async #loadOnce() {
     const stop = this.#stopLoading = new AbortController();
+    const begun = { loaded: 0, total: 0, rate: 0, timeLeft: 0, cached: false };
     this.#change({
-      engine: "loading", failure: null, info: null,
-      progress: { phase: "load", loaded: 0, total: 0, rate: 0, timeLeft: 0, cached: false },
+      engine: "loading", failure: null, info: null, needs: null, instead: null,
+      progress: { ...begun, phase: this.#sure ? "load" : "check" },
     });
     try {
-      const { model, seed: _, logLevel = "warn", ...options } = this.options;
+      const { model, options } = this.#engineOptions();
+      if (!this.#sure) {
+        await this.#check(stop.signal);
+        this.#change({ progress: { ...begun, phase: "load" } });
+      }
       const engine = await SmolLM.load(model, {
-        ...options, signal: stop.signal, logLevel: "debug",
-        logger: (entry) => {
-          this.journal.add(entry);
-          if (LEVELS.indexOf(entry.level) <= LEVELS.indexOf(logLevel)) console[entry.level](`[smollm-web] ${entry.message}`, entry.data ?? "");
-        },
+        ...options, signal: stop.signal,
         onProgress: ({ file: _, ...progress }) => this.#change({ progress }),
       });
       this.#engine = engine;
+      this.#sure = true;
       this.#change({ engine: "ready", progress: null, info: engine.info });
       void engine.lost.then((error) => {
         this.#engine = null;
@@ -149,11 +167,52 @@ export class Controller extends EventTarget {
       return engine;
     } catch (error) {
       const failure = describe(error);
-      this.#change(failure.code === "aborted"
-        ? { engine: "idle", progress: null }
-        : { engine: "failed", progress: null, failure });
+      if (failure.code === "aborted") this.#change({ engine: "idle", progress: null });
+      else if (error instanceof Unfit) this.#change({ engine: "unfit", progress: null });
+      else this.#change({ engine: "failed", progress: null, failure, instead: this.#shorter(failure.code) });
       throw error;
     }
+  }
+
+  /** Finds out what the model takes here. Throws where it does not fit. @param {AbortSignal} signal */
+  async #check(signal) {
+    const { model, options } = this.#engineOptions();
+    /** @type {import("./smollm-web/index.js").Preflight} */
+    let needs;
+    try {
+      needs = await SmolLM.models.preflight(model, { ...options, signal });
+    } catch (error) {
+      if (describe(error).code === "aborted") throw error;
+      // Whatever is wrong, loading says it better.
+      return;
+    }
+    // What only cannot be kept is loaded all the same.
+    const { cache: _cache, ...instead } = needs.instead ?? {};
+    const unfit = !needs.fits && (!needs.instead?.cache || Object.keys(instead).length > 0);
+    this.#change({ needs, instead: unfit ? instead : null });
+    if (unfit) throw new Unfit(needs);
+  }
+
+  /** What the engine is told, all of whose logs go to the journal. */
+  #engineOptions() {
+    const { model, seed: _, logLevel = "warn", ...options } = this.options;
+    /** @type {import("./smollm-web/index.js").LoadOptions["logger"]} */
+    const logger = (entry) => {
+      this.journal.add(entry);
+      if (LEVELS.indexOf(entry.level) <= LEVELS.indexOf(logLevel)) console[entry.level](`[smollm-web] ${entry.message}`, entry.data ?? "");
+    };
+    return { model, options: { ...options, logLevel: /** @type {const} */ ("debug"), logger } };
+  }
+
+  /** What to try after memory ran out. @param {string} code of the failure */
+  #shorter(code) {
+    const contextLength = (this.options.contextLength ?? CONTEXT) >> 1;
+    return code === "out_of_memory" && contextLength >= SHORTEST_CONTEXT ? { contextLength } : null;
+  }
+
+  async #drop() {
+    await this.#engine?.unload();
+    this.#engine = null;
   }
 
   async #answer() {
@@ -168,8 +227,10 @@ export class Controller extends EventTarget {
 
     this.#answering = (async () => {
       await previous;
+      /** @type {SmolLM | undefined} */
+      let engine;
       try {
-        const engine = await abortable(this.#load(), stop.signal);
+        engine = await abortable(this.#load(), stop.signal);
         const stream = await engine.chat.completions.create({
           messages: conversation.toRequest(this.state.conversation),
           max_tokens: MAX_TOKENS,
@@ -193,7 +254,12 @@ export class Controller extends EventTarget {
         if (failure.code === "aborted") {
           update((c) => conversation.finish(c, "stopped"), { prefill: null });
         } else {
-          update((c) => conversation.fail(c, failure), { prefill: null });
+          // Memory that ran out is given back only with the engine.
+          const spent = failure.code === "out_of_memory" && engine !== undefined;
+          if (spent) await this.#drop();
+          update((c) => conversation.fail(c, failure), {
+            prefill: null, ...(spent && { engine: "idle", info: null, instead: this.#shorter(failure.code) }),
+          });
         }
       }
     })();
@@ -204,6 +270,14 @@ export class Controller extends EventTarget {
   #change(change) {
     this.state = { ...this.state, ...change };
     this.dispatchEvent(new Event("change"));
+  }
+}
+
+/** A model that was not loaded, since it would hardly go well. */
+class Unfit extends SmolLMError {
+  /** @param {import("./smollm-web/index.js").Preflight} needs */
+  constructor({ why }) {
+    super("out_of_memory", `not loaded: ${why.find((reason) => reason.startsWith("does not fit")) ?? "it does not fit"}`);
   }
 }
 

@@ -27,7 +27,7 @@ export function mountTopBar(element, events) {
     update({ engine: state, percent, name, dark, empty, custom }) {
       engine.dataset.state = state;
       setText(status, {
-        idle: "Not loaded", failed: "Not loaded",
+        idle: "Not loaded", failed: "Not loaded", unfit: "Not loaded",
         loading: percent === null ? "Loading…" : `Loading ${percent}%`,
         ready: name,
       }[state] ?? state);

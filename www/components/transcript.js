@@ -14,7 +14,7 @@ const SUGGESTIONS = [
  * The conversation, or a welcome where there is none; follows the answer until the reader scrolls.
  *
  * @param {HTMLElement} element
- * @param {{ load(): void, cancelLoad(): void, suggest(text: string): void, retry(): void, copied(): void }} events
+ * @param {{ load: import("./load-card.js").Load, cancelLoad(): void, suggest(text: string): void, retry(): void, copied(): void }} events
  */
 export function mountTranscript(element, events) {
   const loadCard = createLoadCard({ load: events.load, cancel: events.cancelLoad });
@@ -57,13 +57,13 @@ export function mountTranscript(element, events) {
   const shown = new Map();
 
   return {
-    /** @param {import("../controller.js").State} state @param {number} bytes of the model's download */
-    update(state, bytes) {
+    /** @param {import("../controller.js").State} state @param {{ bytes: number, memoryBytes: number }} model of download and memory, 0 while unknown */
+    update(state, model) {
       const { messages } = state.conversation;
       const last = messages.at(-1);
       welcome.hidden = messages.length > 0;
       // Nobody would answer them.
-      suggestions.hidden = state.engine === "failed";
+      suggestions.hidden = state.engine === "failed" || state.engine === "unfit";
       list.hidden = messages.length === 0;
       for (const [id, message] of shown) {
         if (!messages.some((m) => m.id === id)) {
@@ -80,7 +80,7 @@ export function mountTranscript(element, events) {
         }
         item.update(message, { isLast: message === last, prefill: state.prefill, engine: state.engine });
       }
-      loadCard.update(state, bytes);
+      loadCard.update(state, model);
       // The failed answer says it already.
       if (last?.status === "failed") loadCard.element.hidden = true;
       const grew = messages.length > count;

@@ -42,7 +42,7 @@ const ADVICE = {
   },
   out_of_memory: {
     title: "Not enough memory",
-    advice: "Close other tabs or programs, then load the model again.",
+    advice: "Close other tabs or programs, or let the model read less at once, then load it again.",
     retry: "Load again",
   },
   storage_full: {

@@ -229,6 +229,50 @@ test("a dropped model takes the place of the one that is loaded; other files are
   assert.deepEqual(found, []);
 });
 
+test("before a download, and during it, what the model takes is said", async () => {
+  // Every text that the card shows.
+  await page.addInitScript(() => {
+    window.said = [];
+    new MutationObserver(() => {
+      const text = document.querySelector(".load-card:not([hidden])")?.innerText;
+      if (text && text !== window.said.at(-1)) window.said.push(text);
+    }).observe(document, { subtree: true, childList: true, characterData: true });
+  });
+  slow = true;
+  await page.goto(`${site.url}${MODEL}&context=1000`);
+  await page.locator(".load-needs:not(:empty)").waitFor();
+  slow = false;
+  await page.locator('.engine-pill[data-state="ready"]').waitFor();
+  const said = (await page.evaluate(() => window.said)).join("\n\n");
+  // 65 pages of a memory for threads, and a kilobyte a token.
+  assert.match(said, /Looking whether the model fits on this device[^]*1 kB to download · 5\.3 MB of memory · about \d+ tokens\/s/);
+  assert.deepEqual(found, []);
+});
+
+test("what does not fit is not downloaded unasked: a shorter context is proposed, or to load it all the same", async () => {
+  const tooLong = `${site.url}${MODEL}&context=${1 << 23}`;
+  await page.goto(tooLong);
+  const card = page.locator('.load-card[data-state="unfit"]');
+  await card.waitFor();
+  assert.match(await card.innerText(), /may be too large for this device[^]*8\.59 GB of memory[^]*does not fit: WebAssembly has at most 4 GiB/);
+  assert.equal(await page.locator(".engine-pill").innerText(), "Not loaded");
+  // A question gets an answer that says so.
+  await send("say: anything");
+  await finished("failed");
+  assert.match(await answers().last().innerText(), /Not enough memory/);
+  await page.getByLabel("New chat").click();
+  await page.getByRole("button", { name: "Load with 32,768 tokens of context" }).click();
+  await page.locator('.engine-pill[data-state="ready"]').waitFor();
+  await page.locator(".engine-pill").click();
+  assert.match(await page.locator("dialog").innerText(), /32,768 tokens/);
+  await page.keyboard.press("Escape");
+
+  await page.goto(tooLong);
+  await page.getByRole("button", { name: "Load it all the same" }).click();
+  await page.locator('.engine-pill[data-state="ready"]').waitFor();
+  assert.deepEqual(found, []);
+});
+
 test("loading can be cancelled and begun again", async () => {
   slow = true;
   await page.goto(`${site.url}${MODEL}`);

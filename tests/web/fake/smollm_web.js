@@ -177,3 +177,38 @@ export class FingerprintRun {
     FingerprintRun.alive--;
   }
 }
+
+/** A model whose every token of context takes a kilobyte, and whose steps take a millisecond. */
+export class Preflight {
+  #context;
+  #bytes = 0;
+  #known;
+
+  constructor(spec) {
+    const { format, context_length } = JSON.parse(spec);
+    this.#context = context_length ?? 2048;
+    this.#known = format !== "gguf";
+  }
+
+  feed(chunk) {
+    this.#bytes += chunk.length;
+    return (this.#known ||= this.#bytes >= 100);
+  }
+
+  footprint(contextLength = this.#context) {
+    if (!this.#known) throw coded("not_a_model", "the file has no header");
+    if (contextLength > 1 << 23) throw coded("invalid_argument", `context_length: ${contextLength} is more than the model's`);
+    const cache = contextLength * 1024;
+    return JSON.stringify({
+      context_length: contextLength, weight_bytes: 1000, cache_bytes: cache, tokenizer_bytes: 10, working_bytes: 10, peak_bytes: 1020 + cache,
+    });
+  }
+
+  rehearse() {
+    return 0.5;
+  }
+
+  step() {
+    wait(1);
+  }
+}

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { SmolLM, SmolLMChat, SmolLMError } from "../../../js/index.js";
-import { FingerprintRun } from "../fake/smollm_web.js";
+import * as fake from "../fake/smollm_web.js";
 import { LocalWorker, fakeGguf, loadFake } from "../support/fake-engine.mjs";
 
 const ask = (content) => [{ role: "user", content }];
@@ -233,7 +233,7 @@ test("a fingerprint waits for its turn, can be aborted, and leaves nothing behin
   for (const [text, options] of [["", {}], [7, {}], ["x", { tokens: -1 }], ["x", { tokens: 1.5 }]]) {
     await assert.rejects(engine.fingerprint(text, options), { code: "invalid_argument" });
   }
-  assert.equal(FingerprintRun.alive, 0);
+  assert.equal(fake.FingerprintRun.alive, 0);
   await engine.unload();
 });
 
@@ -318,3 +318,25 @@ test("a chat on its own loads its own engine, and can try again after a failure"
   await assert.rejects(chat.initialize(), { code: "invalid_argument" });
   assert.deepEqual((await SmolLM.models.list()).map(({ id, cached }) => ({ id, cached })), [{ id: "smollm2-135m-instruct", cached: false }]);
 });
+
+/** The fake in a memory of so many pages at most, whose steps trap. */
+const trapping = (maximum) => ({
+  importModule: async () => ({
+    ...fake,
+    default: async () => ({ memory: new WebAssembly.Memory({ initial: 16, maximum }) }),
+    SmolLMInstruct: class extends fake.SmolLMInstruct {
+      step() {
+        throw new WebAssembly.RuntimeError("unreachable");
+      }
+    },
+  }),
+});
+
+for (const [name, pages, code] of [["for want of memory", 16, "out_of_memory"], ["by a bug", 1000, "engine_lost"]]) {
+  test(`an engine that ended ${name} while it warmed up says so when it is asked, and is asked no more`, async () => {
+    const { engine, worker } = await loadFake({}, fakeGguf(), trapping(pages));
+    await assert.rejects(engine.chat.completions.create({ messages: ask("say: a") }), { code });
+    assert.ok(worker.terminated);
+    await assert.rejects(engine.countTokens("a"), { code: "engine_lost" });
+  });
+}
