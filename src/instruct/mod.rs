@@ -23,7 +23,7 @@ pub use request::{DEFAULT_MAX_TOKENS, Request, RequestOptions, messages, take_re
 use crate::error::{Error, Result};
 use crate::loader::LoadedModel;
 use crate::model::Model;
-use crate::session::{FinishReason, LanguageModel, Session, Step, Usage, overflow};
+use crate::session::{FinishReason, LanguageModel, Session, StateReader, Step, Usage, overflow};
 use crate::token::TokenId;
 use crate::tokenizer::{ChatMessage, ChatTemplate, Tokenizer};
 
@@ -103,6 +103,23 @@ impl InstructModel {
             loaded.template,
             loaded.sampling.into(),
         ))
+    }
+
+    /// Takes the next bytes of a saved session, which replaces what the cache holds; the words of the conversation stay as
+    /// they are.
+    ///
+    /// # Errors
+    /// As [`StateReader::feed`].
+    pub fn restore(&mut self, reader: &mut StateReader, chunk: &[u8]) -> Result<()> {
+        reader.feed(&mut self.session, chunk)
+    }
+
+    /// Ends what [`restore`](Self::restore) began; gives the number of tokens in the cache.
+    ///
+    /// # Errors
+    /// As [`StateReader::finish`].
+    pub fn finish_restore(&mut self, reader: StateReader) -> Result<usize> {
+        reader.finish(&mut self.session)
     }
 }
 

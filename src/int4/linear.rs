@@ -8,13 +8,22 @@ use candle_core::{CpuStorage, Module, Tensor};
 use half::f16;
 use std::cell::RefCell;
 use std::sync::Arc;
+use twox_hash::XxHash64;
 
 /// `y = x · Wᵀ` with W (out, in); also the embedding table of a tied model, whose rows are looked up.
 #[derive(Debug, Clone)]
 pub struct Linear {
     matmul: QMatMul,
+    /// The same weights that `matmul` multiplies with.
+    weights: Weights,
     out: usize,
     bytes: usize,
+}
+
+#[derive(Debug, Clone)]
+enum Weights {
+    Packed(Arc<PackedMatrix>),
+    Dense(Arc<Vec<f32>>),
 }
 
 impl Linear {
@@ -22,24 +31,48 @@ impl Linear {
     pub fn packed(weights: PackedMatrix) -> Result<Self> {
         let (out, bytes) = (weights.rows(), weights.bytes());
         let shape = (out, weights.cols());
-        Self::new(Box::new(Packed(weights)), shape, out, bytes)
+        let weights = Arc::new(weights);
+        let operator = Packed(Arc::clone(&weights));
+        Self::new(
+            Box::new(operator),
+            Weights::Packed(weights),
+            shape,
+            out,
+            bytes,
+        )
     }
 
     /// Float weights (out, in), row-major, multiplied with float activations.
     pub fn dense(weights: Vec<f32>, out: usize, cols: usize) -> Result<Self> {
         let bytes = 4 * weights.len();
-        Self::new(Box::new(Dense { weights, cols }), (out, cols), out, bytes)
+        let weights = Arc::new(weights);
+        let operator = Dense {
+            weights: Arc::clone(&weights),
+            cols,
+        };
+        Self::new(
+            Box::new(operator),
+            Weights::Dense(weights),
+            (out, cols),
+            out,
+            bytes,
+        )
     }
 
     fn new(
-        weights: Box<dyn QuantizedType>,
+        operator: Box<dyn QuantizedType>,
+        weights: Weights,
         shape: (usize, usize),
         out: usize,
         bytes: usize,
     ) -> Result<Self> {
-        let tensor = Arc::new(QTensor::new(QStorage::Cpu(weights), shape)?);
-        let matmul = QMatMul::QTensor(tensor);
-        Ok(Self { matmul, out, bytes })
+        let tensor = Arc::new(QTensor::new(QStorage::Cpu(operator), shape)?);
+        Ok(Self {
+            matmul: QMatMul::QTensor(tensor),
+            weights,
+            out,
+            bytes,
+        })
     }
 
     /// x (tokens, in) → (tokens, out).
@@ -61,6 +94,16 @@ impl Linear {
     pub fn bytes(&self) -> usize {
         self.bytes
     }
+
+    /// Tells these weights from others: XXH64 of all of them as they lie in memory.
+    pub fn checksum(&self) -> u64 {
+        match &self.weights {
+            Weights::Packed(matrix) => matrix.checksum(),
+            Weights::Dense(weights) => {
+                XxHash64::oneshot(self.out as u64, bytemuck::cast_slice(weights))
+            }
+        }
+    }
 }
 
 /// Candle picks kernels of its own by this type on some processors; it has none for Q8_1, so ours run.
@@ -70,7 +113,7 @@ thread_local! {
     static ACTIVATIONS: RefCell<Activations> = RefCell::new(Activations::default());
 }
 
-struct Packed(PackedMatrix);
+struct Packed(Arc<PackedMatrix>);
 
 impl QuantizedType for Packed {
     fn dtype(&self) -> GgmlDType {
@@ -134,7 +177,7 @@ impl QuantizedType for Packed {
         let (cols, width) = (self.0.cols(), self.0.width());
         for (row, xs) in xs.chunks_exact(cols).enumerate() {
             let (scale, groups) = super::float_row(xs, width);
-            self.0.set_row(row, scale, &groups);
+            Arc::make_mut(&mut self.0).set_row(row, scale, &groups);
         }
     }
 
@@ -148,7 +191,7 @@ impl QuantizedType for Packed {
 }
 
 struct Dense {
-    weights: Vec<f32>,
+    weights: Arc<Vec<f32>>,
     cols: usize,
 }
 
@@ -204,7 +247,7 @@ impl QuantizedType for Dense {
     }
 
     fn from_float(&mut self, xs: &[f32]) {
-        self.weights.copy_from_slice(xs);
+        Arc::make_mut(&mut self.weights).copy_from_slice(xs);
     }
 
     fn from_float_imatrix(&mut self, xs: &[f32], _importance: &[f32], _n_per_row: usize) {

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernels::{CodeWidth, GROUP, PANEL, PackedView, panels};
+use twox_hash::XxHash64;
 
 /// 32 weights of one row: `w = row_scale · (scale · code + offset)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,6 +112,18 @@ impl PackedMatrix {
     pub fn bytes_of(width: CodeWidth, rows: usize, cols: usize) -> u64 {
         let panel = cols / GROUP * width.cell_bytes() + PANEL * size_of::<f32>();
         panels(rows) as u64 * panel as u64
+    }
+
+    /// Tells this matrix from others: XXH64 of shape, codes, scales and offsets as they lie in memory.
+    pub fn checksum(&self) -> u64 {
+        let shape = [
+            self.width.max_code().into(),
+            self.rows as u64,
+            self.cols as u64,
+        ];
+        let shape = XxHash64::oneshot(0, bytemuck::cast_slice(&shape));
+        let scales = XxHash64::oneshot(shape, bytemuck::cast_slice(&self.row_scales));
+        XxHash64::oneshot(scales, &self.cells)
     }
 
     /// The unit of a row's scales and offsets.

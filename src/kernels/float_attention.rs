@@ -66,6 +66,42 @@ impl FloatKvLayer {
             self.values[at..at + d].copy_from_slice(value);
         }
     }
+
+    /// Bytes that [`save`](Self::save) writes.
+    pub fn saved_bytes(&self) -> usize {
+        self.kv_heads * self.head_dim * 2 * size_of::<f32>()
+    }
+
+    /// Appends a position's keys and values, each (kv_heads, head_dim), to `out`, little-endian.
+    ///
+    /// # Panics
+    /// Where the position is beyond the capacity.
+    pub fn save(&self, position: usize, out: &mut Vec<u8>) {
+        assert!(position < self.capacity, "position");
+        for vectors in [&self.keys, &self.values] {
+            for head in 0..self.kv_heads {
+                let at = (head * self.capacity + position) * self.head_dim;
+                let vector = vectors[at..][..self.head_dim].iter();
+                out.extend(vector.flat_map(|x| x.to_le_bytes()));
+            }
+        }
+    }
+
+    /// Stores a position as [`save`](Self::save) wrote it; false where something is no number.
+    ///
+    /// # Panics
+    /// Where the position is beyond the capacity or the length is not that of `saved_bytes`.
+    #[must_use]
+    pub fn restore(&mut self, position: usize, bytes: &[u8]) -> bool {
+        assert!(position < self.capacity, "position");
+        assert_eq!(bytes.len(), self.saved_bytes(), "length");
+        let floats: Vec<f32> = (bytes.as_chunks().0.iter())
+            .map(|x| f32::from_le_bytes(*x))
+            .collect();
+        let (key, value) = floats.split_at(floats.len() / 2);
+        self.store(position, key, value);
+        floats.iter().all(|x| x.is_finite())
+    }
 }
 
 /// As [`attend`](super::attend), in floats.

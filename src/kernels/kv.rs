@@ -89,21 +89,112 @@ impl KvLayer {
         );
         let mut q = [0; Self::MAX_HEAD_DIM];
         for head in 0..self.kv_heads {
-            let cell = head * self.capacity + position;
-            let base = head * self.capacity * d;
+            let cell = self.cell(head, position);
             self.key_scales[cell] = quantize(&key[head * d..][..d], Self::KEY_LIMIT, &mut q);
-            let at = base + position / LANES * LANES * d + position % LANES * 2;
-            for (pair, values) in q[..d].as_chunks::<2>().0.iter().enumerate() {
-                self.keys[at + pair * 2 * LANES..][..2].copy_from_slice(values);
-            }
+            self.set_key(head, position, &q[..d]);
             self.value_scales[cell] = quantize(&value[head * d..][..d], Self::VALUE_LIMIT, &mut q);
-            let at = base + position / 2 * 2 * LANES + position % 2;
-            for (block, values) in q[..d].chunks_exact(LANES).enumerate() {
-                let to = &mut self.values[at + block * LANES * self.capacity..][..2 * LANES - 1];
-                for (to, &v) in to.iter_mut().step_by(2).zip(values) {
-                    *to = v as i8;
+            self.set_value(head, position, &q[..d]);
+        }
+    }
+
+    /// Bytes that [`save`](Self::save) writes.
+    pub fn saved_bytes(&self) -> usize {
+        self.kv_heads * (2 * size_of::<f32>() + self.head_dim * (size_of::<i16>() + 1))
+    }
+
+    /// Appends a position as it is stored to `out`: of each head the scales of key and value, the key's integers (16 bits),
+    /// the value's (8); all little-endian.
+    ///
+    /// # Panics
+    /// Where the position is beyond the capacity.
+    pub fn save(&self, position: usize, out: &mut Vec<u8>) {
+        assert!(position < self.capacity, "position");
+        for head in 0..self.kv_heads {
+            let cell = self.cell(head, position);
+            out.extend_from_slice(&self.key_scales[cell].to_le_bytes());
+            out.extend_from_slice(&self.value_scales[cell].to_le_bytes());
+            for pair in 0..self.head_dim / 2 {
+                let at = self.key_pair(head, position, pair);
+                for key in &self.keys[at..][..2] {
+                    out.extend_from_slice(&key.to_le_bytes());
                 }
             }
+            for block in 0..self.head_dim / LANES {
+                let at = self.value_block(head, position, block);
+                let values = self.values[at..][..2 * LANES - 1].iter().step_by(2);
+                out.extend(values.map(|&value| value as u8));
+            }
+        }
+    }
+
+    /// Stores a position as [`save`](Self::save) wrote it; false where [`store`](Self::store) stores no such numbers, and
+    /// attention, whose sums rely on their limits, must not see them.
+    ///
+    /// # Panics
+    /// Where the position is beyond the capacity or the length is not that of `saved_bytes`.
+    #[must_use]
+    pub fn restore(&mut self, position: usize, bytes: &[u8]) -> bool {
+        assert!(position < self.capacity, "position");
+        assert_eq!(bytes.len(), self.saved_bytes(), "length");
+        let d = self.head_dim;
+        let mut q = [0; Self::MAX_HEAD_DIM];
+        for (head, bytes) in bytes.chunks_exact(bytes.len() / self.kv_heads).enumerate() {
+            let (scales, integers) = bytes.split_at(2 * size_of::<f32>());
+            let [key_scale, value_scale] =
+                [0, 1].map(|i| f32::from_le_bytes(scales.as_chunks().0[i]));
+            let (keys, values) = integers.split_at(d * size_of::<i16>());
+            let cell = self.cell(head, position);
+            let mut sound = [key_scale, value_scale]
+                .iter()
+                .all(|s| s.is_finite() && *s >= 0.0);
+            self.key_scales[cell] = key_scale;
+            for (q, key) in q.iter_mut().zip(keys.as_chunks().0) {
+                *q = i16::from_le_bytes(*key);
+                sound &= f32::from(q.unsigned_abs()) <= Self::KEY_LIMIT;
+            }
+            self.set_key(head, position, &q[..d]);
+            self.value_scales[cell] = value_scale;
+            for (q, &value) in q.iter_mut().zip(values) {
+                *q = (value as i8).into();
+                sound &= f32::from(q.unsigned_abs()) <= Self::VALUE_LIMIT;
+            }
+            self.set_value(head, position, &q[..d]);
+            if !sound {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Where the scales of a head's vector lie.
+    fn cell(&self, head: usize, position: usize) -> usize {
+        head * self.capacity + position
+    }
+
+    /// Where two neighbouring columns of a key lie.
+    fn key_pair(&self, head: usize, position: usize, pair: usize) -> usize {
+        let base = head * self.capacity * self.head_dim;
+        base + position / LANES * LANES * self.head_dim + (pair * LANES + position % LANES) * 2
+    }
+
+    /// Where eight columns of a value lie: at every other place from here on.
+    fn value_block(&self, head: usize, position: usize, block: usize) -> usize {
+        let base = head * self.capacity * self.head_dim;
+        base + block * LANES * self.capacity + position / 2 * 2 * LANES + position % 2
+    }
+
+    fn set_key(&mut self, head: usize, position: usize, key: &[i16]) {
+        for (pair, key) in key.as_chunks::<2>().0.iter().enumerate() {
+            let at = self.key_pair(head, position, pair);
+            self.keys[at..][..2].copy_from_slice(key);
+        }
+    }
+
+    fn set_value(&mut self, head: usize, position: usize, value: &[i16]) {
+        for (block, values) in value.chunks_exact(LANES).enumerate() {
+            let at = self.value_block(head, position, block);
+            let to = self.values[at..][..2 * LANES - 1].iter_mut().step_by(2);
+            to.zip(values).for_each(|(to, &v)| *to = v as i8);
         }
     }
 }

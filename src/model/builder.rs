@@ -9,6 +9,7 @@ use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 use crate::int4::{Linear, PackedMatrix};
 use crate::weights::{LayerPart, PackedInfo, TensorInfo, TensorRole, TensorSink};
+use std::sync::OnceLock;
 
 /// What becomes of float tensors. Quantized ones keep their grid (Q4_0, Q4_1) or become 8-bit codes (all others).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -111,6 +112,7 @@ impl ModelBuilder {
             norm: norm(self.norm, "output norm")?,
             head: self.head,
             quantization: self.quantization,
+            digest: OnceLock::new(),
             config,
         })
     }

@@ -123,6 +123,51 @@ impl KvCache {
         Ok(())
     }
 
+    /// Bytes that one position takes in [`save_position`](Self::save_position).
+    pub fn position_bytes(&self) -> usize {
+        self.layers.iter().map(Layer::saved_bytes).sum()
+    }
+
+    /// Appends what is held of a position to `out`, layer after layer: the same bytes wherever the same model has read the
+    /// same tokens.
+    ///
+    /// # Panics
+    /// Where the position is not held.
+    pub fn save_position(&self, position: usize, out: &mut Vec<u8>) {
+        assert!(position < self.len, "position");
+        for layer in &self.layers {
+            layer.save(position, out);
+        }
+    }
+
+    /// Holds one position more, as [`save_position`](Self::save_position) gave it. That the same model did, and for the token
+    /// that its caller takes it for, is the caller's to know.
+    ///
+    /// # Errors
+    /// `context_overflow` where there is no room, `integrity` where the bytes are too many or too few, or no keys and values.
+    /// The cache holds what it held.
+    pub fn restore_position(&mut self, bytes: &[u8]) -> Result<()> {
+        if self.len == self.capacity {
+            return Err(Error::new(
+                ErrorKind::ContextOverflow,
+                format!("a context of {} holds no more positions", self.capacity),
+            ));
+        }
+        if bytes.len() != self.position_bytes() {
+            return Err(damaged(self.len));
+        }
+        let mut rest = bytes;
+        for layer in &mut self.layers {
+            let (bytes, after) = rest.split_at(layer.saved_bytes());
+            if !layer.restore(self.len, bytes) {
+                return Err(damaged(self.len));
+            }
+            rest = after;
+        }
+        self.len += 1;
+        Ok(())
+    }
+
     pub(super) fn belongs_to(&self, model: ModelId) -> bool {
         self.model == model
     }
@@ -160,6 +205,34 @@ impl Layer {
             Self::Float(kv) => kv.bytes(),
         }
     }
+
+    fn saved_bytes(&self) -> usize {
+        match self {
+            Self::Integer(kv) => kv.saved_bytes(),
+            Self::Float(kv) => kv.saved_bytes(),
+        }
+    }
+
+    fn save(&self, position: usize, out: &mut Vec<u8>) {
+        match self {
+            Self::Integer(kv) => kv.save(position, out),
+            Self::Float(kv) => kv.save(position, out),
+        }
+    }
+
+    fn restore(&mut self, position: usize, bytes: &[u8]) -> bool {
+        match self {
+            Self::Integer(kv) => kv.restore(position, bytes),
+            Self::Float(kv) => kv.restore(position, bytes),
+        }
+    }
+}
+
+fn damaged(position: usize) -> Error {
+    Error::new(
+        ErrorKind::Integrity,
+        format!("position {position}: these bytes are no keys and values"),
+    )
 }
 
 fn out_of_memory(capacity: usize) -> Error {

@@ -13,6 +13,7 @@
 
 mod attention;
 mod builder;
+mod digest;
 mod kv_cache;
 mod mlp;
 mod norm;
@@ -22,6 +23,7 @@ mod rope;
 mod weights;
 
 pub use builder::{ModelBuilder, Precision};
+pub use digest::DIGEST_BYTES;
 use kv_cache::CachePrecision;
 pub use kv_cache::KvCache;
 pub use outline::Outline;
@@ -35,6 +37,7 @@ use candle_core::{Device, Tensor};
 use mlp::Mlp;
 use norm::RmsNorm;
 use rope::Rope;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Weights and the pass through them.
@@ -48,6 +51,7 @@ pub struct Model {
     /// `None` where the embedding serves.
     head: Option<Linear>,
     quantization: &'static str,
+    digest: OnceLock<[u8; DIGEST_BYTES]>,
 }
 
 /// Tells one loaded model from another, so that a cache cannot serve the wrong one.

@@ -13,6 +13,7 @@ use crate::kernels::PANEL;
 use crate::weights::{LayerPart, TensorRole};
 use candle_core::quantized::GgmlDType;
 use std::collections::HashMap;
+use std::sync::OnceLock;
 
 /// What a model will be, by the rules that the builder follows.
 #[derive(Debug, Clone)]
@@ -152,6 +153,7 @@ impl Outline {
             layers,
             norm: norm(),
             quantization: self.quantization(),
+            digest: OnceLock::new(),
             config: self.config,
         })
     }

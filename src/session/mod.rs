@@ -14,6 +14,7 @@
 
 mod model;
 mod options;
+mod state;
 mod stop;
 
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use serde::Serialize;
 
 pub use model::{Cache, LanguageModel};
 pub use options::GenerateOptions;
+pub use state::{STATE_VERSION, StateReader, StateWriter};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Model;
