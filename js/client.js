@@ -7,6 +7,7 @@ import { createLogger, defaultLogLevel } from "./log.js";
 import { locate, resolveModel } from "./models.js";
 import { checkOptions } from "./options.js";
 import { checkMessages, isoDay } from "./params.js";
+import { checkKey, withStates } from "./states.js";
 
 /**
  * @typedef {import("./protocol.js").Progress} Progress
@@ -44,6 +45,17 @@ const GRACE_MS = 100;
 export class SmolLM {
   /** Known models, and what this device holds of any. */
   static models = deviceModels;
+
+  /** Conversations that `saveState` keeps on this device. */
+  static states = Object.freeze({
+    /** What is saved, the oldest first. @returns {Promise<import("./states.js").SavedState[]>} */
+    list: () => withStates((states) => states.list()),
+    /** @param {string} key @returns {Promise<boolean>} whether there was one */
+    delete: async (key) => {
+      checkKey(key);
+      return withStates((states) => states.delete(key));
+    },
+  });
 
   #worker;
   #info;
@@ -183,6 +195,36 @@ export class SmolLM {
       throw new SmolLMError("invalid_argument", `fingerprint: tokens: expected a whole number, found ${tokens}`);
     }
     return this.#worker.call("fingerprint", { text, answer: tokens }, { signal, what: "the fingerprint", wait: true });
+  }
+
+  /**
+   * Keeps on this device what the engine has read and said last, some 18 KB a token with the 135M models, so that
+   * `restoreState` spares a later visit the reading. The words themselves are the caller's to keep. What was saved under
+   * that key before stays until all of this is there; other keys' go, the oldest first, where `maxBytes` asks for it.
+   *
+   * @param {string} key up to 64 of a-z, 0-9, - and _
+   * @param {{ maxBytes?: number, signal?: AbortSignal }} [options] `maxBytes`: what all saved conversations may take
+   *   together, 256 MiB unless given
+   * @returns {Promise<import("./protocol.js").StateInfo>}
+   */
+  async saveState(key, { maxBytes, signal } = {}) {
+    if (maxBytes !== undefined && !(maxBytes >= 0)) {
+      throw new SmolLMError("invalid_argument", `maxBytes: expected a number, found ${JSON.stringify(maxBytes)}`);
+    }
+    return this.#worker.call("saveState", { key: checkKey(key), maxBytes }, { signal, what: "saving the conversation", wait: true });
+  }
+
+  /**
+   * Takes up what `saveState` kept: a request that begins with the same messages then counts them as `cached_tokens`, and
+   * gets the same answer as if the engine had never been away. Refused (`invalid_argument`) where another model or another
+   * version of the engine saved it, and, after it was deleted, where it is damaged (`integrity`).
+   *
+   * @param {string} key
+   * @param {{ signal?: AbortSignal }} [options]
+   * @returns {Promise<import("./protocol.js").StateInfo | null>} null where nothing is saved
+   */
+  async restoreState(key, { signal } = {}) {
+    return this.#worker.call("restoreState", { key: checkKey(key) }, { signal, what: "restoring the conversation", wait: true });
   }
 
   /** Ends the engine and frees its memory; pending requests are rejected. */

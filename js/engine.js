@@ -12,6 +12,7 @@ import { preflight } from "./preflight.js";
 import { chooseBuild, probe } from "./probe.js";
 import { CALLS } from "./protocol.js";
 import { RelayedWorkers } from "./relay.js";
+import { withStates } from "./states.js";
 import { ModelStore } from "./store.js";
 import { createTurn } from "./turn.js";
 
@@ -43,12 +44,15 @@ import { createTurn } from "./turn.js";
  * @typedef {{ id: number, text: string } & Partial<StepLogprob & { top_logprobs: StepLogprob[] }>} StepToken
  *
  * @typedef {{ step(engine: WasmEngine): string | undefined, free(): void }} FingerprintRun
+ * @typedef {{ tokens(): number, bytes(): number, next(engine: WasmEngine): Uint8Array | undefined, free(): void }} StateWriter
+ * @typedef {{ feed(engine: WasmEngine, chunk: Uint8Array): void, finish(engine: WasmEngine): number, free(): void }} StateReader
  *
  * @typedef {import("./kernel.js").Rivals & {
  *   default(options: { module_or_path: unknown, memory?: WebAssembly.Memory }): Promise<{ memory: WebAssembly.Memory }>,
  *   SmolLMInstruct: new () => WasmEngine,
  *   Preflight: new (spec: string) => import("./preflight.js").WasmPreflight,
- *   FingerprintRun: new (engine: WasmEngine, text: string, answer: number) => FingerprintRun, kernel_name(): string, set_threads(n: number): number }} WasmModule
+ *   FingerprintRun: new (engine: WasmEngine, text: string, answer: number) => FingerprintRun,
+ *   StateWriter: new (engine: WasmEngine) => StateWriter, StateReader: new () => StateReader, kernel_name(): string, set_threads(n: number): number }} WasmModule
  *
  * @typedef {{ message: CallMessage, abort: AbortController, came: number }} Job
  */
@@ -117,6 +121,8 @@ class EngineWorker {
     detokenize: (/** @type {any} */ { ids }) => this.#ready().detokenize(Uint32Array.from(ids)),
     countTokens: (/** @type {any} */ args) => this.#countTokens(args),
     fingerprint: (/** @type {any} */ args, /** @type {Job} */ job) => this.#fingerprint(args, job),
+    saveState: (/** @type {any} */ args, /** @type {Job} */ job) => this.#saveState(args, job),
+    restoreState: (/** @type {any} */ args, /** @type {Job} */ job) => this.#restoreState(args, job),
   };
 
   /** @param {ToWorker} message */
@@ -382,6 +388,51 @@ class EngineWorker {
       // After a trap there is nothing left that could free it.
       quietly(() => run.free());
     }
+  }
+
+  /**
+   * @param {import("./protocol.js").Calls["saveState"]["args"]} args @param {Job} job
+   * @returns {Promise<import("./protocol.js").StateInfo>}
+   */
+  async #saveState({ key, maxBytes }, { abort: { signal } }) {
+    const engine = this.#ready();
+    const writer = new /** @type {WasmModule} */ (this.#wasm).StateWriter(engine);
+    try {
+      const found = { tokens: writer.tokens(), bytes: writer.bytes() };
+      const next = async () => {
+        await this.#turn();
+        throwIfAborted(signal, "saving the conversation");
+        return writer.next(engine);
+      };
+      await withStates((states) => states.save(key, { bytes: found.bytes, next, maxBytes }), { signal });
+      this.#log.debug(`saved ${found.tokens} tokens as ${key}`, found);
+      return found;
+    } finally {
+      quietly(() => writer.free());
+    }
+  }
+
+  /**
+   * @param {import("./protocol.js").Calls["restoreState"]["args"]} args @param {Job} job
+   * @returns {Promise<import("./protocol.js").StateInfo | null>}
+   */
+  async #restoreState({ key }, { abort: { signal } }) {
+    const engine = this.#ready();
+    const found = await withStates((states) => states.restore(key, async (chunks) => {
+      const reader = new /** @type {WasmModule} */ (this.#wasm).StateReader();
+      try {
+        for await (const chunk of chunks) {
+          await this.#turn();
+          throwIfAborted(signal, "restoring the conversation");
+          reader.feed(engine, chunk);
+        }
+        return reader.finish(engine);
+      } finally {
+        quietly(() => reader.free());
+      }
+    }), { signal });
+    this.#log.debug(`restored ${key}`, found);
+    return found;
   }
 
   /**

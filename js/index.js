@@ -39,4 +39,6 @@ export { isolate } from "./isolation.js";
  * @typedef {import("./protocol.js").EngineInfo} EngineInfo
  * @typedef {import("./protocol.js").Progress} Progress
  * @typedef {import("./room.js").WhenFull} WhenFull
+ * @typedef {import("./protocol.js").StateInfo} StateInfo
+ * @typedef {import("./states.js").SavedState} SavedState
  */

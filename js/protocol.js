@@ -22,6 +22,8 @@ export const CALLS = Object.freeze({
   detokenize: "now",
   countTokens: "now",
   fingerprint: "turn",
+  saveState: "turn",
+  restoreState: "turn",
 });
 
 /**
@@ -35,6 +37,8 @@ export const CALLS = Object.freeze({
  *   detokenize: { args: { ids: number[] }, result: string },
  *   countTokens: { args: { text: string } | { messages: WireMessage[], options: RenderOptions }, result: number },
  *   fingerprint: { args: { text: string, answer: number }, result: Fingerprint },
+ *   saveState: { args: { key: string, maxBytes?: number }, result: StateInfo },
+ *   restoreState: { args: { key: string }, result: StateInfo | null },
  * }} Calls
  */
 
@@ -143,6 +147,12 @@ export const CALLS = Object.freeze({
  * @property {string} text SHA-256 of the logits at all positions of the text (float32, little-endian), in hex
  * @property {string} answer SHA-256 of the logits that each token of the greedy answer was chosen by
  * @property {number[]} ids the answer
+ */
+
+/**
+ * @typedef {object} StateInfo a saved conversation
+ * @property {number} tokens that the engine need not read again
+ * @property {number} bytes on this device
  */
 
 /**

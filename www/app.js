@@ -12,6 +12,7 @@ import { mountDrop } from "./drop.js";
 import { fromJson, isAnswering, toJson } from "./logic/conversation.js";
 import { pageOptions } from "./logic/options.js";
 import { Offline } from "./offline.js";
+import { keepState } from "./saved-state.js";
 import * as storage from "./storage.js";
 
 /** @param {string} id */
@@ -166,6 +167,7 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
+keepState(controller);
 draw();
 offline.start();
 // On a phone, focus would open the keyboard over the greeting.

@@ -59,6 +59,11 @@ export class Controller extends EventTarget {
     };
   }
 
+  /** @returns {SmolLM | null} null while no model is loaded */
+  get engine() {
+    return this.#engine;
+  }
+
   /**
    * Loads the model, once; after a failure, again. Before a download, what it takes is found out; what does not fit waits until
    * this is called with `sure`. Never throws: the state says how it went.

@@ -15,11 +15,13 @@ mod js_error;
 mod kernel;
 mod preflight;
 mod protocol;
+mod state;
 mod threads;
 
 pub use fingerprint::FingerprintRun;
 pub use kernel::{kernel_name, rival_kernels, select_kernel, try_kernel};
 pub use preflight::Preflight;
+pub use state::{StateReader, StateWriter};
 
 use std::cell::{RefCell, RefMut};
 

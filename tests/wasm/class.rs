@@ -1,7 +1,7 @@
 //! `SmolLMInstruct` over real HTTP: both ways of loading, both ways of answering.
 
 use serde_json::json;
-use smollm_web::wasm::SmolLMInstruct;
+use smollm_web::wasm::{SmolLMInstruct, StateReader, StateWriter};
 use wasm_bindgen_test::wasm_bindgen_test;
 
 use crate::support::{LLAMA, SMOLLM3, bytes, finish, loaded, parsed, thrown};
@@ -84,6 +84,41 @@ async fn both_ways_of_loading_give_the_same_answer() {
     assert_eq!(parsed(packed.info())["quantization"], "int8");
     parsed(packed.start(&greedy("Hello there")));
     assert!(!finish(&packed).0.is_empty());
+}
+
+#[wasm_bindgen_test]
+async fn what_an_engine_has_read_another_takes_up() {
+    for precision in ["source", "int8"] {
+        let first = stepwise(LLAMA, precision).await;
+        parsed(first.start(&greedy("Hello there, said the sea to the shore")));
+        finish(&first);
+        let mut writer = StateWriter::new(&first).unwrap();
+        let (tokens, bytes) = (writer.tokens(), writer.bytes());
+        let mut state = Vec::new();
+        while let Some(part) = writer.next(&first).unwrap() {
+            state.extend(part);
+        }
+        assert_eq!(state.len() as f64, bytes);
+
+        let second = stepwise(LLAMA, precision).await;
+        let mut reader = StateReader::new();
+        for chunk in state.chunks(1_000) {
+            reader.feed(&second, chunk).unwrap();
+        }
+        assert_eq!(reader.finish(&second).unwrap(), tokens);
+        for model in [&first, &second] {
+            let started = parsed(model.start(&greedy("Hello there, said the sea to the ship")));
+            assert!(started["cached_tokens"].as_u64().unwrap() > 10, "{started}");
+        }
+        assert_eq!(finish(&second), finish(&first), "{precision}");
+
+        state[100] ^= 1;
+        let damaged = StateReader::new().feed(&second, &state);
+        thrown(damaged, "integrity");
+        let other = loaded(SMOLLM3).await;
+        let refused = StateReader::new().feed(&other, &state);
+        assert!(thrown(refused, "invalid_argument").contains("another model"));
+    }
 }
 
 #[wasm_bindgen_test]

@@ -69,6 +69,39 @@ test("the bytes come once: a reload loads from this device, and the conversation
   assert.match(await page.locator(".message-user").innerText(), /say: kept/);
 });
 
+test("what the engine has read outlives a reload, and goes with the conversation", async () => {
+  const saved = () => page.evaluate(async () => {
+    const { SmolLM } = await import(new URL("smollm-web/index.js", location.href).href);
+    return (await SmolLM.states.list()).length;
+  });
+  const until = async (question, wanted) => {
+    let found;
+    for (let tries = 0; tries < 200 && found !== wanted; tries++) {
+      await sleep(50);
+      found = await question();
+    }
+    assert.equal(found, wanted);
+  };
+  const said = [];
+  page.on("console", (message) => said.push(message.text()));
+  await open();
+  await send("say: one two three");
+  await finished();
+  await until(saved, 1);
+  assert.deepEqual(said, []);
+
+  await page.goto(`${site.url}${MODEL}&log=debug`);
+  await until(() => said.some((text) => text.includes("restored chat")), true);
+  await send("say: four");
+  await finished();
+  // The first prompt has five words: its reader's role, and what was said.
+  assert.match(said.find((text) => text.includes("] prompt")), /cached_tokens: 5/);
+
+  await page.getByRole("button", { name: "New chat" }).click();
+  await until(saved, 0);
+  assert.deepEqual(found, []);
+});
+
 test("an answer streams; Escape stops it, and the next message works", async () => {
   await open();
   await send(`slow: 30 ${"word ".repeat(200)}`);

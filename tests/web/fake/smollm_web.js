@@ -10,6 +10,7 @@
  * Its threads do nothing.
  */
 const WORDS = /\s*\S+/g;
+const FAKE_STATE = "state 1\n";
 
 export default async function init() {
   return { memory: new WebAssembly.Memory({ initial: 16 }) };
@@ -52,7 +53,8 @@ export class SmolLMInstruct {
   #format = "";
   #context = 2048;
   #plan = null;
-  #cached = [];
+  /** The last prompt. */
+  cached = [];
 
   begin_load(spec) {
     const { format, context_length } = JSON.parse(spec);
@@ -103,9 +105,9 @@ export class SmolLMInstruct {
       const at = text.indexOf(s);
       if (at >= 0) words = text.slice(0, at).match(WORDS) ?? [];
     }
-    const differs = prompt.findIndex((word, i) => word !== this.#cached[i]);
+    const differs = prompt.findIndex((word, i) => word !== this.cached[i]);
     const cachedTokens = Math.min(differs < 0 ? prompt.length : differs, prompt.length - 1);
-    this.#cached = prompt;
+    this.cached = prompt;
     this.#plan = {
       verb, slow, words: words.slice(0, max_tokens), reason: words.length > max_tokens ? "length" : "stop",
       prompt: prompt.length, prefilled: cachedTokens, cached: cachedTokens, made: 0, logprobs, top: top_logprobs,
@@ -211,4 +213,51 @@ export class Preflight {
   step() {
     wait(1);
   }
+}
+
+/** Parts of a few words each; the first one names the fake's version. */
+export class StateWriter {
+  constructor(engine) {
+    const parts = [FAKE_STATE];
+    for (let at = 0; at < engine.cached.length; at += 3) parts.push(`${engine.cached.slice(at, at + 3).join("\n")}\n`);
+    this.words = engine.cached.length;
+    this.parts = parts.map((part) => new TextEncoder().encode(part));
+    StateWriter.alive++;
+  }
+
+  static alive = 0;
+
+  tokens() {
+    return this.words;
+  }
+
+  bytes() {
+    return this.parts.reduce((sum, part) => sum + part.length, 0);
+  }
+
+  next() {
+    return this.parts.shift();
+  }
+
+  free() {
+    StateWriter.alive--;
+  }
+}
+
+/** Takes what `StateWriter` gave; a `?` counts as damage. */
+export class StateReader {
+  #text = "";
+
+  feed(_engine, chunk) {
+    this.#text += new TextDecoder().decode(chunk);
+    if (this.#text.includes("?")) throw coded("integrity", "the saved conversation is damaged");
+  }
+
+  finish(engine) {
+    if (!this.#text.startsWith(FAKE_STATE)) throw coded("invalid_argument", "the conversation was saved by another version of the engine");
+    engine.cached = this.#text.slice(FAKE_STATE.length).split("\n").slice(0, -1);
+    return engine.cached.length;
+  }
+
+  free() {}
 }

@@ -19,6 +19,11 @@ class MemoryFile {
     return this.#open;
   }
 
+  /** Closes what a dead worker had open. */
+  release() {
+    this.#open = false;
+  }
+
   async getFile() {
     return new File([this.bytes], this.name);
   }
