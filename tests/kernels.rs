@@ -215,7 +215,7 @@ fn float_kernels_are_the_same_everywhere_and_right() {
     }
 
     // Far beyond where e^x is finite, too.
-    let mut both = numbers(4, 2 * cols);
+    let mut both = numbers(4, tokens * 2 * cols);
     for (x, scale) in both
         .iter_mut()
         .zip([1.0, 10.0, 100.0, 1000.0].into_iter().cycle())
@@ -223,19 +223,21 @@ fn float_kernels_are_the_same_everywhere_and_right() {
         *x *= scale;
     }
     let y = same_bits_everywhere("silu_mul", || {
-        let mut y = vec![0.0; cols];
+        let mut y = vec![0.0; tokens * cols];
         silu_mul(&both, cols, &mut y);
         y
     });
-    for i in 0..cols {
-        let (gate, up) = (f64::from(both[i]), f64::from(both[cols + i]));
-        let exact = gate / (1.0 + (-gate).exp()) * up;
-        let error = (f64::from(y[i]) - exact).abs();
-        assert!(
-            error <= exact.abs() * 1e-6 + 1e-30,
-            "silu({gate}) · {up}: {} not {exact}",
-            y[i]
-        );
+    for (both, y) in both.chunks(2 * cols).zip(y.chunks(cols)) {
+        for i in 0..cols {
+            let (gate, up) = (f64::from(both[i]), f64::from(both[cols + i]));
+            let exact = gate / (1.0 + (-gate).exp()) * up;
+            let error = (f64::from(y[i]) - exact).abs();
+            assert!(
+                error <= exact.abs() * 1e-6 + 1e-30,
+                "silu({gate}) · {up}: {} not {exact}",
+                y[i]
+            );
+        }
     }
 }
 

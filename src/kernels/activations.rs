@@ -3,12 +3,12 @@
 
 use super::backend::dispatch;
 use super::layout::GROUP;
+use super::pool;
 use super::simd::{Simd, max_lane};
+use std::ops::Range;
 
 /// Quads of four activations in one group.
 pub(super) const GROUP_QUADS: usize = GROUP / 4;
-/// The widest quad of any back end, in words of 32 bits.
-const MAX_QUAD_WORDS: usize = 2;
 
 /// Tokens that a register tile multiplies at once: eight 128-bit accumulators, four quads and a vector of weights.
 /// Six tokens would just fit in sixteen registers, but compilers for wasm then spill accumulators.
@@ -41,10 +41,23 @@ impl Activations {
         assert!(cols > 0 && cols.is_multiple_of(GROUP) && x.len().is_multiple_of(cols));
         self.tokens = x.len() / cols;
         self.cols = cols;
-        let most = GROUP_QUADS * MAX_QUAD_WORDS + 2;
-        self.words.resize(self.tokens * (cols / GROUP) * most, 0);
-        // SAFETY: the buffer was just sized for the widest quads.
-        unsafe { quantize_all(x, self) }
+        // SAFETY: the function writes a number, and nothing else.
+        unsafe { find_share(&mut self.share) };
+        let words = self.tokens * (cols / GROUP) * self.share;
+        // Never shorter: what is cut off would have to be zeroed again.
+        self.words.resize(words.max(self.words.len()), 0);
+        let task = Task {
+            x,
+            cols,
+            share: self.share,
+            words: self.words.as_mut_ptr(),
+        };
+        let tokens = self.tokens;
+        pool::for_ranges(tokens.div_ceil(MAX_TILE), 1, |tiles| {
+            let tokens = tiles.start * MAX_TILE..(tiles.end * MAX_TILE).min(tokens);
+            // SAFETY: the buffer has room for all tokens; no two ranges have a tile in common.
+            unsafe { quantize_tokens(&task, tokens) }
+        });
     }
 
     /// The tiles as (first token, tokens): fours first, then at most one each of two and one.
@@ -55,6 +68,15 @@ impl Activations {
             first += size;
             Some((first - size, size))
         })
+    }
+
+    /// Makes sure that the back end's records are as wide as these.
+    ///
+    /// # Panics
+    /// Where they are not: another one quantized.
+    #[inline(always)]
+    pub(super) fn check<S: Simd>(&self) {
+        check_share::<S>(self.share);
     }
 
     /// The records of the tile that starts with token `first`.
@@ -71,20 +93,55 @@ fn tile_size(left: usize) -> Option<usize> {
     [MAX_TILE, 2, 1].into_iter().find(|&size| size <= left)
 }
 
+/// Words a token takes in a record of this back end: its quads, a scale and a sum.
+#[inline(always)]
+fn share<S: Simd>() -> usize {
+    GROUP_QUADS * S::QUAD_BYTES / 4 + 2
+}
+
+/// Records of another width would reach beyond the buffer.
+#[inline(always)]
+fn check_share<S: Simd>(found: usize) {
+    assert_eq!(found, share::<S>(), "the back end was changed meanwhile");
+}
+
+/// What the threads need that quantize some tokens each.
+struct Task<'a> {
+    x: &'a [f32],
+    cols: usize,
+    share: usize,
+    words: *mut u32,
+}
+// SAFETY: `quantize` gives every thread tiles of its own, and returns after all are done.
+unsafe impl Sync for Task<'_> {}
+
 dispatch! {
-    fn quantize_all(x: &[f32], to: &mut Activations) = quantize_with;
+    fn find_share(to: &mut usize) = find_share_with;
+    fn quantize_tokens(task: &Task<'_>, tokens: Range<usize>) = quantize_tokens_with;
 }
 
 /// # Safety
-/// `to.words` has room for `to.tokens` rows of `to.cols` columns in records of the widest quads.
+/// Nothing can go wrong; `dispatch` asks for an unsafe function.
 #[inline(always)]
-unsafe fn quantize_with<S: Simd>(x: &[f32], to: &mut Activations) {
-    let share = GROUP_QUADS * S::QUAD_BYTES / 4 + 2;
-    to.share = share;
-    let groups = to.cols / GROUP;
-    let words = to.words.as_mut_ptr();
-    for (first, size) in Activations::tiles(to.tokens) {
-        let rows = x[first * to.cols..][..size * to.cols].chunks_exact(to.cols);
+unsafe fn find_share_with<S: Simd>(to: &mut usize) {
+    *to = share::<S>();
+}
+
+/// # Safety
+/// `task.words` has room for all tokens in records of `task.share`; `tokens` start where a tile does, and end so.
+#[inline(always)]
+unsafe fn quantize_tokens_with<S: Simd>(task: &Task<'_>, tokens: Range<usize>) {
+    let Task {
+        x,
+        cols,
+        share,
+        words,
+    } = *task;
+    check_share::<S>(share);
+    let groups = cols / GROUP;
+    for (first, size) in Activations::tiles(tokens.len()) {
+        let first = tokens.start + first;
+        let rows = x[first * cols..][..size * cols].chunks_exact(cols);
         for (lane, row) in rows.enumerate() {
             for (group, values) in row.chunks_exact(GROUP).enumerate() {
                 // SAFETY: the record lies in the tile that starts at `first`; `values` holds 32 floats.

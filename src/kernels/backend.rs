@@ -103,7 +103,8 @@ pub fn current() -> Backend {
 }
 
 /// Uses `backend` from now on, in every thread. Returns false, and changes nothing, where the
-/// processor lacks it. Activations quantized before the change must not be used after it.
+/// processor lacks it. Activations quantized before the change must not be used after it; a product panics where their
+/// layout is not its own.
 pub fn select(backend: Backend) -> bool {
     let ok = available().contains(&backend);
     if ok {

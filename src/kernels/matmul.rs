@@ -73,6 +73,7 @@ unsafe fn multiply_with<S: Simd>(
     dst: Output,
     range: Range<usize>,
 ) {
+    a.check::<S>();
     // SAFETY: passed on.
     unsafe {
         match w.width {

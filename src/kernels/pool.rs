@@ -257,6 +257,32 @@ pub(crate) fn for_ranges(total: usize, grain: usize, work: impl Fn(Range<usize>)
     );
 }
 
+/// [`for_ranges`] over the rows of `out`, `width` elements each: `work` also gets the part of `out` that its rows are.
+///
+/// # Panics
+/// Where `out` ends within a row, and as [`for_ranges`].
+pub(crate) fn for_rows<T: Send>(
+    out: &mut [T],
+    width: usize,
+    grain: usize,
+    work: impl Fn(Range<usize>, &mut [T]) + Sync,
+) {
+    let rows = out.len() / width;
+    assert_eq!(out.len(), rows * width, "rows");
+    let out = Rows(out.as_mut_ptr());
+    for_ranges(rows, grain, |range| {
+        let (out, n) = (&out, range.len() * width);
+        // SAFETY: `for_ranges` gives every row to one range only and returns after all are done; the last row ends with `out`.
+        let part = unsafe { std::slice::from_raw_parts_mut(out.0.add(range.start * width), n) };
+        work(range, part);
+    });
+}
+
+/// Where rows go that threads share out among them.
+struct Rows<T>(*mut T);
+// SAFETY: only `for_rows` uses it, which gives every thread rows of its own.
+unsafe impl<T: Send> Sync for Rows<T> {}
+
 /// A place to wait for something that is looked for without a lock.
 struct Gate {
     lock: Mutex<()>,

@@ -1,7 +1,11 @@
 //! Operations on single vectors: normalization, activation function, rotation, argmax.
 
 use super::backend::dispatch;
+use super::pool;
 use super::simd::{Exp, Simd, exp, sum};
+
+/// Rows that are worth another thread's while.
+const GRAIN: usize = 2;
 
 /// RMSNorm (Zhang and Sennrich 2019): `y = x / sqrt(mean(x²) + eps) · w`, row by row; x and y (tokens, w.len()).
 ///
@@ -10,8 +14,11 @@ use super::simd::{Exp, Simd, exp, sum};
 pub fn rms_norm(x: &[f32], w: &[f32], eps: f32, y: &mut [f32]) {
     assert!(!w.is_empty() && w.len().is_multiple_of(8) && x.len().is_multiple_of(w.len()));
     assert_eq!(x.len(), y.len());
-    // SAFETY: the lengths were checked.
-    unsafe { rms_norm_rows(x, w, eps, y) }
+    pool::for_rows(y, w.len(), GRAIN, |rows, y| {
+        let x = &x[rows.start * w.len()..rows.end * w.len()];
+        // SAFETY: the lengths were checked.
+        unsafe { rms_norm_rows(x, w, eps, y) }
+    });
 }
 
 /// SwiGLU's middle (Shazeer 2020): `y = silu(gate) · up`, silu(x) = x / (1 + e^-x); x (tokens, gate then up), y
@@ -22,8 +29,11 @@ pub fn rms_norm(x: &[f32], w: &[f32], eps: f32, y: &mut [f32]) {
 pub fn silu_mul(x: &[f32], width: usize, y: &mut [f32]) {
     assert!(width > 0 && width.is_multiple_of(8) && y.len().is_multiple_of(width));
     assert_eq!(x.len(), 2 * y.len());
-    // SAFETY: the lengths were checked.
-    unsafe { silu_mul_rows(x, width, y) }
+    pool::for_rows(y, width, GRAIN, |rows, y| {
+        let x = &x[rows.start * 2 * width..rows.end * 2 * width];
+        // SAFETY: the lengths were checked.
+        unsafe { silu_mul_rows(x, width, y) }
+    });
 }
 
 dispatch! {
