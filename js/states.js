@@ -8,6 +8,7 @@
  * they tell what is oldest. What is in a file is the engine's to judge (`src/session/state.rs`).
  */
 import { ERROR_CODES, SmolLMError, throwIfAborted, toSmolLMError } from "./errors.js";
+import { removeFolder } from "./store.js";
 
 const LAYOUT = ["smollm-web-states", "v1"];
 const LOCK = "smollm-web-states";
@@ -81,14 +82,8 @@ export class StateStore {
   }
 
   /** @param {string} key @returns {Promise<boolean>} whether there was one */
-  async delete(key) {
-    try {
-      await this.root.removeEntry(key, { recursive: true });
-      return true;
-    } catch (error) {
-      if (/** @type {any} */ (error)?.name === "NotFoundError") return false;
-      throw error;
-    }
+  delete(key) {
+    return removeFolder(this.root, key);
   }
 
   /**

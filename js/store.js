@@ -75,7 +75,7 @@ export class ModelStore {
    * @param {string} url @returns {Promise<boolean>} whether it was here; throws where another tab is writing it
    */
   delete(url) {
-    return this.#remove(keyOf(url));
+    return removeFolder(this.root, keyOf(url));
   }
 
   /**
@@ -89,7 +89,7 @@ export class ModelStore {
       if (bytes <= 0) break;
       if (held.key === keyOf(keep)) continue;
       try {
-        await this.#remove(held.key);
+        await removeFolder(this.root, held.key);
       } catch {
         continue; // Another tab is writing it.
       }
@@ -98,16 +98,20 @@ export class ModelStore {
     }
     return gone;
   }
+}
 
-  /** @param {string} key */
-  async #remove(key) {
-    try {
-      await this.root.removeEntry(key, { recursive: true });
-      return true;
-    } catch (error) {
-      if (/** @type {any} */ (error)?.name === "NotFoundError") return false;
-      throw error;
-    }
+/**
+ * Removes a folder with all that is in it.
+ * @param {FileSystemDirectoryHandle} parent @param {string} name
+ * @returns {Promise<boolean>} whether there was one
+ */
+export async function removeFolder(parent, name) {
+  try {
+    await parent.removeEntry(name, { recursive: true });
+    return true;
+  } catch (error) {
+    if (/** @type {any} */ (error)?.name === "NotFoundError") return false;
+    throw error;
   }
 }
 

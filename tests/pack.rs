@@ -1,15 +1,17 @@
 //! Packs: what `quantize_model` writes is what comes back, the same every time, and nothing else is believed.
 #![cfg(not(target_arch = "wasm32"))]
 
+mod models;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use models::load_pack;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use smollm_web::config::ModelConfig;
 use smollm_web::int4::{CodeBits, GROUP, PackedMatrix};
-use smollm_web::loader::{LoadOptions, LoadedModel, Loader};
 use smollm_web::model::Logits;
 use smollm_web::tokenizer::{ParseSpecial, Tokenizer};
 use smollm_web::weights::pack::{MANIFEST, Manifest, Nearest, PackFormat, PackWriter, digest};
@@ -82,31 +84,6 @@ fn files(directory: &Path) -> Vec<(String, Vec<u8>)> {
         .collect();
     files.sort();
     files
-}
-
-/// Loads a pack as the browser does, in pieces of `chunk` bytes.
-fn load(directory: &Path, chunk: usize) -> Result<LoadedModel> {
-    let manifest = Manifest::parse(&text(&directory.join(MANIFEST)))?;
-    let texts: Vec<_> = manifest
-        .files
-        .iter()
-        .map(|file| (&file.name, text(&directory.join(&file.name))))
-        .collect();
-    let text_of = |name: &str| {
-        let found = texts.iter().find(|(known, _)| *known == name);
-        found.map(|(_, text)| text.as_str())
-    };
-    let mut loader = Loader::pack(&manifest, text_of, LoadOptions::default())?;
-    for shard in &manifest.shards {
-        loader.begin_file(&shard.name)?;
-        for piece in fs::read(directory.join(&shard.name)).unwrap().chunks(chunk) {
-            loader.feed(piece)?;
-        }
-    }
-    let progress = loader.progress();
-    assert_eq!(progress.bytes_total, Some(progress.bytes_seen));
-    assert_eq!(progress.tensors_done, progress.tensors_total);
-    loader.finish()
 }
 
 /// Hands tensors to a writer, and keeps what a GGUF file says first.
@@ -273,7 +250,7 @@ fn two_runs_write_the_same_files_and_they_load() {
 
         let ids: Vec<TokenId> = (5..25).map(TokenId).collect();
         let logits = |chunk| {
-            let loaded = load(&one, chunk).unwrap();
+            let loaded = load_pack(&one, chunk);
             let mut cache = loaded.model.new_cache(ids.len()).unwrap();
             loaded.model.forward(&ids, &mut cache, Logits::All).unwrap()
         };
@@ -295,7 +272,7 @@ fn a_pack_keeps_config_tokenizer_and_end_tokens() {
         for source in [model.to_owned(), format!("{model}.gguf")] {
             let pack = scratch.join(&source);
             quantize_well(&fixture(&source), &pack);
-            let loaded = load(&pack, 4096).unwrap();
+            let loaded = load_pack(&pack, 4096);
             let mut found = loaded.model.config().clone();
             if source.ends_with(".gguf") {
                 // GGUF has room for one end token, and none for a beginning that is not added.

@@ -2,6 +2,8 @@
 //! source's, and the pack's model is the one that the same rounding gives without going through files.
 #![cfg(not(target_arch = "wasm32"))]
 
+mod models;
+
 use std::fs::{self, File};
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
@@ -10,11 +12,12 @@ use std::process::Command;
 use candle_core::quantized::gguf_file::{Content, Value, write};
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
+use models::load_pack;
 use smollm_web::int4::{CodeBits, PackedMatrix, StoredGroup};
-use smollm_web::loader::{LoadOptions, LoadedModel, Loader};
+use smollm_web::loader::{LoadOptions, Loader};
 use smollm_web::model::{Logits, Model, ModelBuilder, Precision};
 use smollm_web::weights::pack::{
-    MANIFEST, Manifest, Nearest, PackFormat, PackWriter, Rounding, SourceMatrix,
+    Manifest, Nearest, PackFormat, PackWriter, Rounding, SourceMatrix,
 };
 use smollm_web::weights::{
     GgufHeader, GgufReader, GgufSink, PackReader, PackedInfo, SafetensorsReader, TensorInfo,
@@ -47,28 +50,6 @@ fn quantize(source: &Path, pack: &Path) -> String {
     let errors = String::from_utf8_lossy(&done.stderr);
     assert!(done.status.success(), "{}: {errors}", source.display());
     String::from_utf8(done.stdout).unwrap()
-}
-
-fn load_pack(directory: &Path) -> LoadedModel {
-    let text = |name: &str| fs::read_to_string(directory.join(name)).unwrap();
-    let manifest = Manifest::parse(&text(MANIFEST)).unwrap();
-    let texts: Vec<_> = manifest
-        .files
-        .iter()
-        .map(|file| (&file.name, text(&file.name)))
-        .collect();
-    let text_of = |name: &str| {
-        let found = texts.iter().find(|(known, _)| *known == name);
-        found.map(|(_, text)| text.as_str())
-    };
-    let mut loader = Loader::pack(&manifest, text_of, LoadOptions::default()).unwrap();
-    for shard in &manifest.shards {
-        let stored = fs::read(directory.join(&shard.name)).unwrap();
-        shard.verify(&stored).unwrap();
-        loader.begin_file(&shard.name).unwrap();
-        loader.feed(&stored).unwrap();
-    }
-    loader.finish().unwrap()
 }
 
 fn logits(model: &Model) -> Vec<f32> {
@@ -298,7 +279,7 @@ fn every_type_of_a_gguf_file_becomes_a_pack_that_answers_alike() {
         let mut loader = Loader::gguf(LoadOptions::default());
         loader.feed(&fs::read(&file).unwrap()).unwrap();
         let expected = logits(&loader.finish().unwrap().model);
-        let found = logits(&load_pack(&pack).model);
+        let found = logits(&load_pack(&pack, 4096).model);
         let likeness = cosine(&expected, &found);
         // The weights are random, so nothing of what rounding takes away is made up for elsewhere; a matrix that is read
         // wrongly leaves nothing alike.

@@ -5,10 +5,10 @@ mod models;
 
 use std::path::Path;
 
-use models::{load, project, read};
+use models::{load, load_pack, project, read};
 use smollm_web::TokenId;
 use smollm_web::error::Result;
-use smollm_web::loader::{LoadOptions, LoadedModel, Loader};
+use smollm_web::loader::{LoadOptions, LoadedModel};
 use smollm_web::model::{Logits, Precision};
 use smollm_web::survey::{GgufSurvey, Survey};
 use smollm_web::weights::pack::{MANIFEST, Manifest};
@@ -89,24 +89,10 @@ fn weights_and_cache_are_told_to_the_byte_before_they_are_there() {
 #[test]
 fn of_a_pack_by_its_manifest() -> Result<()> {
     let folder = project("tests/fixtures/packs/llama-tied");
-    let text = |name: &str| String::from_utf8(read(folder.join(name))).unwrap();
-    let manifest = Manifest::parse(&text(MANIFEST))?;
-    let texts: Vec<_> = manifest
-        .files
-        .iter()
-        .map(|f| (&f.name, text(&f.name)))
-        .collect();
-    let text_of = |name: &str| {
-        let found = texts.iter().find(|(known, _)| *known == name);
-        found.map(|(_, text)| text.as_str())
-    };
-    let mut loader = Loader::pack(&manifest, text_of, LoadOptions::default())?;
-    for shard in &manifest.shards {
-        loader.begin_file(&shard.name)?;
-        loader.feed(&read(folder.join(&shard.name)))?;
-    }
+    let manifest = String::from_utf8(read(folder.join(MANIFEST))).unwrap();
+    let manifest = Manifest::parse(&manifest)?;
     let survey = Survey::pack(&manifest, LoadOptions::default())?;
-    compare("pack", &survey, &loader.finish()?);
+    compare("pack", &survey, &load_pack(&folder, 1000));
     Ok(())
 }
 

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use safetensors::SafeTensors;
 use smollm_web::loader::{CheckpointTexts, LoadOptions, LoadedModel, Loader};
+use smollm_web::weights::pack::{MANIFEST, Manifest};
 
 pub use common::{project, real_gguf};
 
@@ -58,6 +59,34 @@ fn feed(loader: &mut Loader, path: &Path) {
     for chunk in read(path).chunks(1_000_003) {
         loader.feed(chunk).unwrap();
     }
+}
+
+/// Loads a pack as the browser does: every shard is verified, then fed in pieces of `chunk` bytes.
+pub fn load_pack(directory: &Path, chunk: usize) -> LoadedModel {
+    let text = |name: &str| String::from_utf8(read(directory.join(name))).unwrap();
+    let manifest = Manifest::parse(&text(MANIFEST)).unwrap();
+    let texts: Vec<_> = manifest
+        .files
+        .iter()
+        .map(|file| (&file.name, text(&file.name)))
+        .collect();
+    let text_of = |name: &str| {
+        let found = texts.iter().find(|(known, _)| *known == name);
+        found.map(|(_, text)| text.as_str())
+    };
+    let mut loader = Loader::pack(&manifest, text_of, LoadOptions::default()).unwrap();
+    for shard in &manifest.shards {
+        let stored = read(directory.join(&shard.name));
+        shard.verify(&stored).unwrap();
+        loader.begin_file(&shard.name).unwrap();
+        for piece in stored.chunks(chunk) {
+            loader.feed(piece).unwrap();
+        }
+    }
+    let progress = loader.progress();
+    assert_eq!(progress.bytes_total, Some(progress.bytes_seen));
+    assert_eq!(progress.tensors_done, progress.tensors_total);
+    loader.finish().unwrap()
 }
 
 /// A float32 tensor of a safetensors file.

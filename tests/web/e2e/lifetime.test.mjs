@@ -5,6 +5,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { launchChromium, launchFirefox } from "../support/browsers.mjs";
+import { ready, tell, until } from "../support/chat-page.mjs";
 import { complete, loadEngine, openBlank } from "../support/in-page.mjs";
 import { serveSite } from "../support/site.mjs";
 
@@ -20,29 +21,8 @@ after(async () => {
 
 const GREEDY = { messages: [{ role: "user", content: "Name three rivers of Europe." }], temperature: 0, max_tokens: 24 };
 
-/** Both libraries can evaluate, and little else alike. */
-async function until(page, what, question, ...args) {
-  let last;
-  for (let tries = 0; tries < 600; tries++) {
-    last = await page.evaluate(question, ...args).catch((error) => String(error));
-    if (last === true) return;
-    await new Promise((resolve) => setTimeout(resolve, 100));
-  }
-  const journal = await page.evaluate(() => {
-    document.querySelector("dialog")?.close();
-    document.querySelector(".engine-pill")?.click();
-    return document.querySelector(".journal-lines")?.innerText;
-  }).catch(String);
-  throw new Error(`never ${what} (${last}): ${await page.evaluate(() => document.body.innerText.slice(-400)).catch(String)}\n${journal}`);
-}
-const ready = (page) => until(page, "ready", () => document.querySelector(".engine-pill")?.dataset.state === "ready");
 const lastIs = (page, ...states) => until(page, states.join(), (wanted) => wanted.includes([...document.querySelectorAll(".message-assistant")].at(-1)?.dataset.status), states);
 const answers = (page) => page.evaluate(() => [...document.querySelectorAll(".message-assistant .answer")].map((answer) => answer.textContent.trim()));
-const tell = async (page, text) => {
-  await page.focus("#message");
-  await page.keyboard.type(text);
-  await page.keyboard.press("Enter");
-};
 const open = async (page, site) => {
   await page.goto(`${site.url}?model=fake/fake.gguf`);
   await ready(page);

@@ -10,6 +10,7 @@ import path from "node:path";
 import { test } from "node:test";
 import { startServer } from "../../../scripts/lib/server.mjs";
 import { launchChromium, launchFirefox } from "../support/browsers.mjs";
+import { ready, tell, until } from "../support/chat-page.mjs";
 import { DIST, copySite, serveSite } from "../support/site.mjs";
 
 const PACK = path.join(DIST, "models/smollm2-135m-instruct");
@@ -21,27 +22,6 @@ async function packBytes() {
 }
 
 const FAKE = "?model=fake/fake.gguf";
-/** Both libraries can evaluate, and little else alike; a page may leave and come back meanwhile. */
-async function until(page, what, question, ...args) {
-  let last;
-  for (let tries = 0; tries < 600; tries++) {
-    last = await page.evaluate(question, ...args).catch((error) => String(error));
-    if (last === true) return;
-    await new Promise((resolve) => setTimeout(resolve, 100));
-  }
-  const journal = await page.evaluate(() => {
-    document.querySelector("dialog")?.close();
-    document.querySelector(".engine-pill")?.click();
-    return document.querySelector(".journal-lines")?.innerText;
-  }).catch(String);
-  throw new Error(`never ${what} (${last}): ${await page.evaluate(() => document.body.innerText.slice(-400)).catch(String)}\n${journal}`);
-}
-const ready = (page) => until(page, "ready", () => document.querySelector(".engine-pill")?.dataset.state === "ready");
-const tell = async (page, text) => {
-  await page.focus("#message");
-  await page.keyboard.type(text);
-  await page.keyboard.press("Enter");
-};
 const ask = async (page, text) => {
   const before = await page.evaluate(() => document.querySelectorAll(".message-user").length);
   await tell(page, text);
