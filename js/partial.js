@@ -1,9 +1,10 @@
 /**
  * A file that is still on its way to this device, kept over reloads: its bytes at their places, and a journal of the
  * blocks that are there. A block is written first and noted then, with its SHA-256; a note that was not finished is no
- * note, and a block that is not what its note says is fetched again. So a tab may be killed at any moment.
+ * note, and a block that is not what its note says is fetched again. So a tab may be killed at any moment. Blocks of a file whose
+ * own SHA-256 is compared at its end have none: hashing twice would be felt.
  *
- *   <key>.journal    { url, total, etag }, then a line a block: first byte, bytes, SHA-256
+ *   <key>.journal    { url, total, etag }, then a line a block: first byte, bytes, SHA-256 or "-"
  *
  * Nothing here throws: storage that fails costs the copy, not the download.
  */
@@ -21,17 +22,19 @@ import { sha256Hex } from "./hash.js";
  * @property {() => void} flush
  * @property {() => void} close
  *
- * @typedef {{ length: number, sha256: string }} Block
+ * @typedef {{ length: number, sha256: string }} Block `sha256`: UNHASHED where the file's own is compared
  */
 
 /** Bytes of a block: what a killed tab loses of each connection at most. */
 export const BLOCK = 128 << 10;
+const UNHASHED = "-";
 
 export class Partial {
   /** Which version the blocks are of; null where there are none. @type {Identity | null} */
   identity = null;
   /** By their first byte. @type {Map<number, Block>} */
   #blocks = new Map();
+  #hashed = false;
   #journalEnd = 0;
   #failed = false;
   #closed = false;
@@ -58,8 +61,12 @@ export class Partial {
     this.#failed = true;
   }
 
-  /** Says which version is coming. Blocks of another are forgotten. @param {Identity} identity */
-  begin({ total, etag }) {
+  /**
+   * Says which version is coming. Blocks of another are forgotten.
+   * @param {Identity} identity @param {{ hashed?: boolean }} [how] `hashed`: the whole file will be compared with its SHA-256
+   */
+  begin({ total, etag }, { hashed = false } = {}) {
+    this.#hashed = hashed;
     if (this.identity?.total === total && this.identity.etag === etag) return;
     this.reset();
     this.identity = { total, etag };
@@ -103,7 +110,7 @@ export class Partial {
       if (!block || done + block.length > buffer.length) break;
       const into = buffer.subarray(done, done + block.length);
       const right = this.#guard(() => this.data.read(into, { at: from + done }) === into.length);
-      if (!right || await sha256Hex(into) !== block.sha256) {
+      if (!right || (block.sha256 !== UNHASHED && await sha256Hex(into) !== block.sha256)) {
         this.#blocks.delete(from + done);
         break;
       }
@@ -122,11 +129,14 @@ export class Partial {
   keep(at, bytes) {
     if (this.#failed) return;
     this.write(at, bytes);
-    const noted = sha256Hex(bytes).then((sha256) => {
+    /** @param {string} sha256 */
+    const note = (sha256) => {
       if (this.#failed) return;
       this.#blocks.set(at, { length: bytes.length, sha256 });
       this.#note(`${at} ${bytes.length} ${sha256}`);
-    });
+    };
+    if (this.#hashed) return note(UNHASHED);
+    const noted = sha256Hex(bytes).then(note);
     this.#noting.add(noted);
     void noted.finally(() => this.#noting.delete(noted));
   }
@@ -203,7 +213,7 @@ export function readJournal(text, url) {
   if (of !== url || !Number.isInteger(total) || typeof etag !== "string") return { identity: null, blocks, end: 0 };
   let end = header.length + 1;
   for (const line of lines) {
-    const found = /^(\d+) (\d+) ([0-9a-f]{64})$/.exec(line);
+    const found = /^(\d+) (\d+) ([0-9a-f]{64}|-)$/.exec(line);
     if (!found) break;
     blocks.set(Number(found[1]), { length: Number(found[2]), sha256: found[3] });
     end += line.length + 1;

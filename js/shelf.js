@@ -326,7 +326,7 @@ export class UrlShelf {
     const partial = bytes > BLOCK ? await this.#partial(model, url) : null;
     try {
       for (;;) {
-        partial?.begin({ total: bytes, etag: sha256 });
+        partial?.begin({ total: bytes, etag: sha256 }, { hashed: true });
         const resumed = partial ? partial.bytes > 0 : false;
         const content = await fetchRange(url, { ...this.#options(file), kind: "data", signal }, bytes, partial, at);
         this.meter.phase("verify");

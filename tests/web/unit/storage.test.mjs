@@ -58,6 +58,8 @@ async function survivors(opfs) {
   return copy;
 }
 
+const find = (folder, ending) => [...allFiles(folder)].find(([path]) => path.endsWith(ending))[1];
+
 /** What an unfinished file's journal says is there. */
 const journaled = (opfs) => [...allFiles(opfs)].filter(([path]) => path.endsWith(".journal"))
   .flatMap(([, { bytes }]) => bytes.toString().split("\n").slice(1, -1)).reduce((sum, line) => sum + Number(line.split(" ")[1]), 0);
@@ -122,7 +124,6 @@ test("an aborted download loses nothing at all", async () => {
 
 test("a journal torn anywhere, and bytes that are not what it says, cost a new download of those alone", async () => {
   const { left } = await killedAt(source(), 1_500_000);
-  const find = (folder, ending) => [...allFiles(folder)].find(([path]) => path.endsWith(ending))[1];
   const journal = Buffer.from(find(left, ".journal").bytes);
   for (const length of [0, 1, 50, 130, 200, journal.length - 1]) {
     const torn = await survivors(left);
@@ -179,6 +180,13 @@ test("a shard goes on inside, and starts over where what was kept is wrong", asy
   const { engine } = await record(packSource(), { opfs: left });
   assert.ok(fed(engine)["w.bin"].equals(shard));
   assert.match(server.log.slice(before).find(({ path }) => path === "/p/w.bin").range, /^bytes=(131072|262144)-/);
+
+  // A part that is damaged shows at the end, by the hash of the whole; then all of it comes again.
+  const { left: damaged } = await killedAt(packSource(), 2.5 * BLOCK);
+  find(damaged, ".data").bytes[7] ^= 1;
+  const again = server.log.length;
+  assert.ok(fed((await record(packSource(), { opfs: damaged })).engine)["w.bin"].equals(shard));
+  assert.ok(server.log.slice(again).filter(({ path }) => path === "/p/w.bin").some(({ range }) => /^bytes=0-/.test(range ?? "bytes=0-")));
 
   // The part that is here was right when it came, and the server has another now.
   const { left: stale } = await killedAt(packSource(), 2.5 * BLOCK);
